@@ -1,0 +1,151 @@
+//! The state directory among others: in use, foreign, missing, half there, not writable.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{TemporaryDirectory, config};
+use crate::{Config, Error, ErrorKind, FileDisk, Opened, PageCount, PageIndex, Store};
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn expect(result: crate::Result<impl std::fmt::Debug>, kind: ErrorKind, words: &str) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(words), "{error}");
+    error
+}
+
+#[test]
+fn a_state_is_made_private_and_found_again() {
+    let directory = TemporaryDirectory::new("private");
+    let disk = directory.disk("state");
+    expect(Store::open(disk.clone(), &config()), ErrorKind::NotFound, "state");
+    assert!(!disk.root().exists());
+    let (store, opened) = Store::open_or_create(disk.clone(), &config()).unwrap();
+    assert_eq!(opened, Opened::Created);
+    let mut change = store.begin();
+    let memory = change.create(PageCount::new(600)).unwrap();
+    change.grow(&memory, PageCount::new(600));
+    for index in 0..600 {
+        change.image(&memory, PageIndex::new(index), &[1 + (index % 255) as u8; 4096]);
+    }
+    let blob = store.put_blob(b"module").unwrap();
+    change.blob_references(blob, 1);
+    store.save(change).unwrap();
+    let expected = super::Model::of(&store).unwrap();
+    store.close().unwrap();
+
+    let root = disk.root();
+    assert_eq!(names(root), ["FORMAT", "LOCK", "blob", "head", "mem"]);
+    assert_eq!(names(&root.join("mem")), ["1.1"]);
+    for dir in [root.to_path_buf(), root.join("mem"), root.join("blob")] {
+        assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+    for file in ["FORMAT", "LOCK", "head", "mem/1.1"] {
+        assert_eq!(fs::metadata(root.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    expect(Store::create(disk.clone(), &config()), ErrorKind::Format, "holds a Bedstone state already");
+    let (store, opened) = Store::open_or_create(disk, &config()).unwrap();
+    assert_eq!(opened, Opened::Clean);
+    assert_eq!(super::Model::of(&store).unwrap(), expected);
+}
+
+#[test]
+fn a_directory_in_use_is_waited_for_and_then_named() {
+    let directory = TemporaryDirectory::new("busy");
+    let disk = directory.disk("state");
+    let store = Store::create(disk.clone(), &config()).unwrap();
+    let holder = format!("process {}", std::process::id());
+    let error = expect(Store::open(disk.clone(), &config()), ErrorKind::Busy, &holder);
+    assert!(error.to_string().contains(&disk.root().display().to_string()), "{error}");
+    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Busy, &holder);
+
+    let mut patient = Config::new([0; 32]);
+    patient.lock_wait = Duration::from_secs(60);
+    let waiting = std::thread::spawn(move || Store::open(disk, &patient).map(|(_, opened)| opened));
+    let clone = store.clone();
+    store.close().unwrap();
+    assert_eq!(waiting.join().unwrap().unwrap(), Opened::Clean);
+    expect(clone.save(clone.begin()), ErrorKind::Poisoned, "closed");
+}
+
+#[test]
+fn a_directory_that_is_not_ours_is_refused_and_left_alone() {
+    let directory = TemporaryDirectory::new("foreign");
+    let disk = directory.disk("photos");
+    fs::create_dir(disk.root()).unwrap();
+    fs::write(disk.root().join("cat.jpg"), b"meow").unwrap();
+    expect(Store::open(disk.clone(), &config()), ErrorKind::Format, "not a Bedstone state directory");
+    expect(Store::create(disk.clone(), &config()), ErrorKind::Format, "cat.jpg");
+    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Format, "cat.jpg");
+    assert_eq!(names(disk.root()), ["cat.jpg"]);
+
+    fs::write(disk.root().join("FORMAT"), b"JPEG").unwrap();
+    expect(Store::open(disk.clone(), &config()), ErrorKind::Format, "does not begin with BEDSTONE");
+    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Format, "does not begin with BEDSTONE");
+    assert_eq!(names(disk.root()), ["FORMAT", "cat.jpg"]);
+
+    let file = Arc::new(FileDisk::new(disk.root().join("cat.jpg")));
+    expect(Store::open_or_create(file, &config()), ErrorKind::Format, "is not a directory");
+    let nowhere = Arc::new(FileDisk::new(disk.root().join("no/such")));
+    expect(Store::create(nowhere, &config()), ErrorKind::Io, "make the directory above it first");
+}
+
+#[test]
+fn a_state_that_is_half_there_is_not_overwritten() {
+    let directory = TemporaryDirectory::new("half");
+    let disk = directory.disk("state");
+    let store = Store::create(disk.clone(), &config()).unwrap();
+    let mut change = store.begin();
+    change.put(b"key", b"value");
+    store.save(change).unwrap();
+    drop(store);
+    let format = fs::read(disk.root().join("FORMAT")).unwrap();
+    fs::remove_file(disk.root().join("FORMAT")).unwrap();
+    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Format, "holds head and no FORMAT");
+    fs::write(disk.root().join("FORMAT"), format).unwrap();
+    let (store, _) = Store::open(disk.clone(), &config()).unwrap();
+    assert_eq!(store.metadata(b"key").unwrap().unwrap(), b"value");
+    drop(store);
+    fs::remove_file(disk.root().join("head")).unwrap();
+    expect(Store::open_or_create(disk, &config()), ErrorKind::Damaged, "head");
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_is_named() {
+    let directory = TemporaryDirectory::new("read-only");
+    let disk = directory.disk("state");
+    fs::create_dir(disk.root()).unwrap();
+    fs::set_permissions(disk.root(), fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write anywhere; the simulated disk refuses everybody, in `crash`.
+    if fs::write(disk.root().join("probe"), b"").is_err() {
+        expect(
+            Store::open_or_create(disk.clone(), &config()),
+            ErrorKind::Io,
+            "make the state directory writable",
+        );
+        assert!(names(disk.root()).is_empty());
+    }
+    fs::set_permissions(disk.root(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn names_that_are_not_ours_are_left_alone() {
+    let directory = TemporaryDirectory::new("names");
+    let disk = directory.disk("state");
+    drop(Store::create(disk.clone(), &config()).unwrap());
+    for name in ["mem/notes", "mem/01.1", "mem/7.3", "blob/notes", &format!("blob/{}", "a".repeat(64))] {
+        fs::write(disk.root().join(name), b"").unwrap();
+    }
+    drop(Store::open(disk.clone(), &config()).unwrap());
+    assert_eq!(names(&disk.root().join("mem")), ["01.1", "notes"]);
+    assert_eq!(names(&disk.root().join("blob")), ["notes"]);
+}
