@@ -1,0 +1,399 @@
+//! A network of canisters in this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bedstone_subnet::engine::store::{Config as StoreConfig, FileDisk, Store};
+use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Principal, StableAccess};
+use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
+use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::interface::Interface;
+use crate::worker::Worker;
+
+/// The time of a network that was not told another: 2026-01-01, in nanoseconds since 1970.
+const DEFAULT_TIME_NANOS: u64 = 1_767_225_600_000_000_000;
+
+/// Canisters, and calls to them.
+///
+/// A network without a state directory lives in memory. With one ([`NetworkBuilder::state_dir`]) it starts from what was
+/// saved there, and [`Network::save`] makes everything since durable.
+#[derive(Debug)]
+pub struct Network {
+    worker: Worker,
+}
+
+/// How to make a [`Network`].
+#[derive(Debug, Clone)]
+pub struct NetworkBuilder {
+    engine: EngineConfig,
+    time_nanos: u64,
+    state_dir: Option<PathBuf>,
+    lock_wait: Duration,
+}
+
+/// What became of a call, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The reply's bytes, or why there is none.
+    pub reply: Result<Vec<u8>, Reject>,
+    /// Instructions charged, as the IC counts them.
+    pub instructions: u64,
+    /// Heap pages (4 KiB) whose contents changed.
+    pub heap_pages_dirtied: u64,
+    /// Stable pages (4 KiB) read or written.
+    pub stable_pages_read: u64,
+    /// Stable pages (4 KiB) written.
+    pub stable_pages_dirtied: u64,
+    /// How long the execution took here.
+    pub wall: Duration,
+    /// Lines that the canister printed, a trap's line among them.
+    pub log: Vec<String>,
+}
+
+/// A picture of a canister's stable memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StableMemory {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 over size and contents: equal exactly if the memories are.
+    pub sha256: [u8; 32],
+}
+
+impl Default for NetworkBuilder {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            time_nanos: DEFAULT_TIME_NANOS,
+            state_dir: None,
+            lock_wait: Duration::ZERO,
+        }
+    }
+}
+
+impl NetworkBuilder {
+    /// How canisters reach their stable memory.
+    pub fn stable(mut self, access: StableAccess) -> Self {
+        self.engine.stable = access;
+        self
+    }
+
+    /// With [`StableAccess::Host`]: look the heap up at each access, as host functions usually do. For comparisons only.
+    pub fn usual_host_functions(mut self, yes: bool) -> Self {
+        self.engine.usual_host_functions = yes;
+        self
+    }
+
+    /// The time at the start, in nanoseconds since 1970; a saved network's time is kept if it is later.
+    pub fn time_nanos(mut self, time: u64) -> Self {
+        self.time_nanos = time;
+        self
+    }
+
+    /// Where the state is kept; made if it is not there.
+    pub fn state_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.state_dir = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// How long to wait for a state directory that another process uses.
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// Makes the network.
+    ///
+    /// # Errors
+    /// If the state directory is in use, foreign or damaged, or this machine cannot run Wasm.
+    pub fn build(self) -> Result<Network, Error> {
+        let worker = Worker::start(move || {
+            let config = SubnetConfig { engine: self.engine, time_nanos: self.time_nanos };
+            let Some(directory) = self.state_dir else { return Ok(Subnet::new(&config)?) };
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed)
+                .map_err(|error| Error::Machine(format!("the system gives no random bytes: {error}")))?;
+            let mut store_config = StoreConfig::new(seed);
+            store_config.lock_wait = self.lock_wait;
+            let (store, _) = Store::open_or_create(Arc::new(FileDisk::new(directory)), &store_config)?;
+            Ok(Subnet::open(&config, store)?)
+        })?;
+        Ok(Network { worker })
+    }
+}
+
+impl Network {
+    /// An empty network in memory, with native stable memory.
+    ///
+    /// # Errors
+    /// If this machine cannot run Wasm.
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// A network with other settings.
+    pub fn builder() -> NetworkBuilder {
+        NetworkBuilder::default()
+    }
+
+    /// Makes an empty canister controlled by the anonymous principal.
+    ///
+    /// # Errors
+    /// If this machine has no address space for another stable memory.
+    pub fn create_canister(&self) -> Result<Principal, Error> {
+        self.create_canister_for(vec![Principal::anonymous()])
+    }
+
+    /// Makes an empty canister with these controllers.
+    ///
+    /// # Errors
+    /// If this machine has no address space for another stable memory.
+    pub fn create_canister_for(&self, controllers: Vec<Principal>) -> Result<Principal, Error> {
+        Ok(self.worker.run(move |subnet| subnet.create_canister(controllers))?)
+    }
+
+    /// Installs a module (Wasm or gzip) into an empty canister, as the anonymous principal.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the module is invalid, the canister is not empty, or `canister_init` fails.
+    pub fn install(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+        self.install_typed(canister, InstallMode::Install, module, args)
+    }
+
+    /// Replaces the module and empties heap and stable memory.
+    ///
+    /// # Errors
+    /// As [`Network::install`].
+    pub fn reinstall(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+        self.install_typed(canister, InstallMode::Reinstall, module, args)
+    }
+
+    /// Replaces the module and keeps stable memory; the heap is kept if both modules ask for it (enhanced orthogonal
+    /// persistence).
+    ///
+    /// # Errors
+    /// As [`Network::install`], or if an upgrade hook fails; the old module and all data are then as before.
+    pub fn upgrade(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+        let keep = self.both_persist_heap(canister, module)?;
+        let mode = InstallMode::Upgrade { skip_pre_upgrade: false, wasm_memory_persistence: keep };
+        self.install_typed(canister, mode, module, args)
+    }
+
+    fn install_typed(
+        &self,
+        canister: Principal,
+        mode: InstallMode,
+        module: &[u8],
+        args: impl ArgumentEncoder,
+    ) -> Result<Receipt, Error> {
+        let arg = encode(args)?;
+        let caller = Principal::anonymous();
+        let receipt = self.install_code(Install { canister, mode, module: module.to_vec(), arg, caller })?;
+        receipt.reply.clone()?;
+        Ok(receipt)
+    }
+
+    /// `Keep` if the installed and the new module both carry the enhanced-orthogonal-persistence section.
+    ///
+    /// # Errors
+    /// If what was saved of the canister cannot be read.
+    pub fn both_persist_heap(
+        &self,
+        canister: Principal,
+        module: &[u8],
+    ) -> Result<Option<crate::WasmMemoryPersistence>, Error> {
+        let module = module.to_vec();
+        self.worker.run(move |subnet| {
+            let old = subnet.canister(canister)?.and_then(|canister| {
+                canister.module().map(|module| module.manifest().enhanced_orthogonal_persistence)
+            });
+            // An invalid module is reported by the installation.
+            let new = subnet.compile(&module).is_ok_and(|module| module.manifest().enhanced_orthogonal_persistence);
+            Ok((old == Some(true) && new).then_some(crate::WasmMemoryPersistence::Keep))
+        })
+    }
+
+    /// Installs code; everything a canister can do wrong is in the receipt.
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn install_code(&self, install: Install) -> Result<Receipt, Error> {
+        self.worker.run(move |subnet| timed(|| subnet.install(&install)))
+    }
+
+    /// Calls an update method as the anonymous principal, with a tuple of arguments, and decodes the tuple of results.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the call is rejected or traps, [`Error::Candid`] if the reply has other types.
+    pub fn update<R: for<'a> ArgumentDecoder<'a>>(
+        &self,
+        canister: Principal,
+        method: &str,
+        args: impl ArgumentEncoder,
+    ) -> Result<R, Error> {
+        self.typed(canister, method, args, CallKind::Update)
+    }
+
+    /// Calls a query method as the anonymous principal, with a tuple of arguments, and decodes the tuple of results.
+    ///
+    /// # Errors
+    /// As [`Network::update`].
+    pub fn query<R: for<'a> ArgumentDecoder<'a>>(
+        &self,
+        canister: Principal,
+        method: &str,
+        args: impl ArgumentEncoder,
+    ) -> Result<R, Error> {
+        self.typed(canister, method, args, CallKind::Query)
+    }
+
+    fn typed<R: for<'a> ArgumentDecoder<'a>>(
+        &self,
+        canister: Principal,
+        method: &str,
+        args: impl ArgumentEncoder,
+        kind: CallKind,
+    ) -> Result<R, Error> {
+        let caller = Principal::anonymous();
+        let call = Call { canister, method: method.to_owned(), arg: encode(args)?, caller, kind };
+        let reply = self.call(call)?.reply?;
+        decode_args(&reply).map_err(|error| Error::Candid(format!("the reply of {method} has other types: {error}")))
+    }
+
+    /// Executes a call; everything a canister can do wrong is in the receipt.
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn call(&self, call: Call) -> Result<Receipt, Error> {
+        self.worker.run(move |subnet| timed(|| subnet.call(&call)))
+    }
+
+    /// A canister as seen from outside; `None` if there is no such canister.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn status(&self, canister: Principal) -> Result<Option<CanisterStatus>, Error> {
+        Ok(self.worker.run(move |subnet| subnet.status(canister))?)
+    }
+
+    /// A canister's log, oldest record first: at most 4 KiB, as on the IC.
+    ///
+    /// # Errors
+    /// If there is no such canister or what was saved of it cannot be read.
+    pub fn log(&self, canister: Principal) -> Result<Vec<LogRecord>, Error> {
+        let log = self.worker.run(move |subnet| subnet.log(canister))?;
+        log.ok_or_else(|| not_found(canister))
+    }
+
+    /// Removes a canister and all its data. Whether there was one.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn delete_canister(&self, canister: Principal) -> Result<bool, Error> {
+        Ok(self.worker.run(move |subnet| subnet.delete_canister(canister))?)
+    }
+
+    /// Gives a canister a name by which [`Network::canister_named`] finds it.
+    pub fn name_canister(&self, name: &str, canister: Principal) {
+        let name = name.to_owned();
+        self.worker.run(move |subnet| subnet.name_canister(&name, canister));
+    }
+
+    /// The canister of that name.
+    pub fn canister_named(&self, name: &str) -> Option<Principal> {
+        let name = name.to_owned();
+        self.worker.run(move |subnet| subnet.canister_named(&name))
+    }
+
+    /// Names and ids, in order of the names.
+    pub fn names(&self) -> Vec<(String, Principal)> {
+        self.worker.run(|subnet| subnet.names().map(|(name, id)| (name.to_owned(), id)).collect())
+    }
+
+    /// The Candid interface that the installed module carries in its `candid:service` section, if it does.
+    ///
+    /// # Errors
+    /// If the section is not Candid, or what was saved of the canister cannot be read.
+    pub fn interface(&self, canister: Principal) -> Result<Option<Interface>, Error> {
+        let did = self.worker.run(move |subnet| -> Result<Option<Vec<u8>>, Error> {
+            let module = subnet.canister(canister)?.and_then(|canister| canister.module().cloned());
+            Ok(module.and_then(|module| {
+                let sections = &module.manifest().metadata;
+                sections.iter().find(|section| section.name == "candid:service").map(|section| section.data.clone())
+            }))
+        })?;
+        match did {
+            None => Ok(None),
+            Some(did) => Interface::parse(&String::from_utf8_lossy(&did)).map(Some),
+        }
+    }
+
+    /// Size and hash of a canister's stable memory. Reads all of it.
+    ///
+    /// # Errors
+    /// If there is no such canister or what was saved of it cannot be read.
+    pub fn stable_memory(&self, canister: Principal) -> Result<StableMemory, Error> {
+        self.worker.run(move |subnet| {
+            let canister = subnet.canister(canister)?.ok_or_else(|| not_found(canister))?;
+            let mut hash = Sha256::new();
+            let bytes = canister.stable_bytes();
+            hash.update(bytes.to_le_bytes());
+            canister.each_stable_page(|page, contents| {
+                hash.update(page.to_le_bytes());
+                hash.update(contents);
+            });
+            Ok(StableMemory { bytes, sha256: hash.finalize().into() })
+        })
+    }
+
+    /// The time that canisters see, in nanoseconds since 1970.
+    pub fn time_nanos(&self) -> u64 {
+        self.worker.run(|subnet| subnet.time_nanos())
+    }
+
+    /// Moves time on; due timers fire.
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn advance_time(&self, by: Duration) -> Result<(), Error> {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        Ok(self.worker.run(move |subnet| subnet.advance_to(subnet.time_nanos().saturating_add(by)))?)
+    }
+
+    /// Makes everything so far durable, if there is a state directory.
+    ///
+    /// # Errors
+    /// If the disk fails or is full; what was saved before is untouched.
+    pub fn save(&self) -> Result<(), Error> {
+        Ok(self.worker.run(|subnet| subnet.save())?)
+    }
+}
+
+fn not_found(canister: Principal) -> Error {
+    Error::NotFound(format!("there is no canister {canister}"))
+}
+
+fn encode(args: impl ArgumentEncoder) -> Result<Vec<u8>, Error> {
+    encode_args(args).map_err(|error| Error::Candid(format!("the arguments cannot be encoded: {error}")))
+}
+
+/// Measures on the worker's thread, where no hand-over counts.
+fn timed(
+    work: impl FnOnce() -> Result<bedstone_subnet::Receipt, bedstone_subnet::engine::Error>,
+) -> Result<Receipt, Error> {
+    let start = Instant::now();
+    let receipt = work()?;
+    let wall = start.elapsed();
+    Ok(Receipt {
+        reply: receipt.reply,
+        instructions: receipt.instructions,
+        heap_pages_dirtied: receipt.heap_pages_dirtied,
+        stable_pages_read: receipt.stable_pages_read,
+        stable_pages_dirtied: receipt.stable_pages_dirtied,
+        wall,
+        log: receipt.log.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect(),
+    })
+}

@@ -1,0 +1,4 @@
+//! The `bedstone` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,218 @@
+//! From a canister's bytes to machine code: decompress, rewrite, compile, link.
+//!
+//! A module is compiled once per [`Engine`] and shared by all canisters that run it. Under [`Counter::Threaded`] a second
+//! form with the counter in a global is compiled when a message first traps (see `execute`).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bedstone_instrument::{Config, Counter, Manifest, StableAccess, instrument, limits};
+use sha2::{Digest, Sha256};
+use wasmtime::{InstancePre, Linker};
+
+use crate::error::Error;
+use crate::ic0::{self, HostFunctions};
+use crate::memory::{GUARD_BYTES, RESERVATION_BYTES};
+use crate::state::MessageState;
+use crate::sys::Creator;
+
+/// Bytes of stack that Wasm code may use, as in production.
+const WASM_STACK_BYTES: usize = 5 << 20;
+
+/// How canisters are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct EngineConfig {
+    /// How stable memory is reached.
+    pub stable: StableAccess,
+    /// Host mode only: look the heap up at each stable access, as host functions usually do. For comparisons.
+    pub usual_host_functions: bool,
+    /// Where the instruction counter is kept.
+    pub counter: Counter,
+}
+
+/// Compiles modules and owns what they share. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: EngineConfig,
+    engine: wasmtime::Engine,
+    /// Host functions for 32-bit and 64-bit heaps.
+    linkers: [Linker<MessageState>; 2],
+    modules: Mutex<HashMap<[u8; 32], Arc<Module>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+/// A canister's code, ready to run.
+pub struct Module {
+    /// The bytes as installed, gzip or not.
+    pub(crate) installed: Vec<u8>,
+    /// SHA-256 of the bytes as installed.
+    pub(crate) hash: [u8; 32],
+    pub(crate) main: Compiled,
+    /// The form that counts exactly through traps, if `main` does not.
+    exact: OnceLock<Compiled>,
+    engine: std::sync::Weak<Inner>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("manifest", &self.main.manifest).finish_non_exhaustive()
+    }
+}
+
+/// One compiled form of a module.
+pub(crate) struct Compiled {
+    pub manifest: Manifest,
+    pub pre: InstancePre<MessageState>,
+    pub counter: Counter,
+}
+
+impl Engine {
+    /// An engine.
+    ///
+    /// # Errors
+    /// If this machine cannot run compiled Wasm.
+    pub fn new(config: EngineConfig) -> Result<Self, Error> {
+        let engine = wasmtime::Engine::new(&wasmtime_config()).map_err(Error::machine)?;
+        let form = match (config.stable, config.usual_host_functions) {
+            (StableAccess::Native, _) => HostFunctions::None,
+            (StableAccess::Host, false) => HostFunctions::Cached,
+            (StableAccess::Host, true) => HostFunctions::Usual,
+        };
+        let mut linkers = [Linker::new(&engine), Linker::new(&engine)];
+        ic0::link::<u32>(&mut linkers[0], form).map_err(Error::machine)?;
+        ic0::link::<u64>(&mut linkers[1], form).map_err(Error::machine)?;
+        Ok(Self { inner: Arc::new(Inner { config, engine, linkers, modules: Mutex::default() }) })
+    }
+
+    /// How canisters are run.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// Compiles a module, plain or gzip; the same bytes only once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidModule`](crate::ErrorKind::InvalidModule) if the IC would not accept it.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, Error> {
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        let modules = || self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules().get(&hash) {
+            return Ok(Arc::clone(module));
+        }
+        let wasm = decompress(bytes)?;
+        let main = self.inner.compile(&wasm, self.inner.config.counter)?;
+        let module = Arc::new(Module {
+            installed: bytes.to_vec(),
+            hash,
+            main,
+            exact: OnceLock::new(),
+            engine: Arc::downgrade(&self.inner),
+        });
+        modules().insert(hash, Arc::clone(&module));
+        Ok(module)
+    }
+}
+
+impl Inner {
+    fn compile(&self, wasm: &[u8], counter: Counter) -> Result<Compiled, Error> {
+        let config = Config { stable: self.config.stable, counter, ..Config::default() };
+        let (rewritten, manifest) = instrument(wasm, &config).map_err(Error::invalid_module)?;
+        let module = wasmtime::Module::new(&self.engine, &rewritten).map_err(Error::machine)?;
+        let memory64 = manifest.heap.is_some_and(|heap| heap.memory64);
+        let pre = self.linkers[usize::from(memory64)].instantiate_pre(&module).map_err(Error::machine)?;
+        Ok(Compiled { manifest, pre, counter })
+    }
+}
+
+impl Module {
+    /// What the rewriter found and injected.
+    pub fn manifest(&self) -> &Manifest {
+        &self.main.manifest
+    }
+
+    /// SHA-256 of the bytes as installed.
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// The bytes as installed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.installed
+    }
+
+    /// The plain Wasm.
+    pub(crate) fn wasm(&self) -> Cow<'_, [u8]> {
+        decompress(&self.installed).expect("it was decompressed when it was compiled")
+    }
+
+    /// The form that counts exactly through traps; compiled when first asked for.
+    pub(crate) fn exact(&self) -> Result<&Compiled, Error> {
+        if self.main.counter == Counter::Global {
+            return Ok(&self.main);
+        }
+        if let Some(exact) = self.exact.get() {
+            return Ok(exact);
+        }
+        let engine = self.engine.upgrade().expect("canisters keep their engine");
+        let compiled = engine.compile(&self.wasm(), Counter::Global)?;
+        Ok(self.exact.get_or_init(|| compiled))
+    }
+}
+
+fn wasmtime_config() -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config
+        .wasm_multi_memory(true)
+        .wasm_memory64(true)
+        .wasm_tail_call(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .cranelift_nan_canonicalization(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        // Unused (nothing is async), but it must not be smaller.
+        .async_stack_size(2 * WASM_STACK_BYTES)
+        .with_host_memory(Arc::new(Creator))
+        .memory_reservation(RESERVATION_BYTES)
+        .memory_guard_size(GUARD_BYTES)
+        .memory_may_move(false)
+        .memory_init_cow(false);
+    config
+}
+
+/// Undoes gzip, if the bytes are gzip.
+fn decompress(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let declared = match bytes.last_chunk::<4>() {
+        Some(size) if bytes.len() >= 16 => u64::from(u32::from_le_bytes(*size)),
+        _ => return Err(Error::module("the gzip file is cut off: it is shorter than a header and a trailer")),
+    };
+    if declared > limits::MODULE_BYTES_MAX {
+        return Err(Error::module(format!(
+            "the module has {declared} bytes when decompressed; the limit is {}",
+            limits::MODULE_BYTES_MAX
+        )));
+    }
+    let mut wasm = Vec::new();
+    let read = flate2::read::GzDecoder::new(bytes).take(declared + 1).read_to_end(&mut wasm);
+    match read {
+        Err(error) => Err(Error::module(format!("the gzip file is damaged: {error}"))),
+        Ok(read) if read as u64 != declared => Err(Error::module(format!(
+            "the gzip file declares {declared} bytes but holds {}",
+            if read as u64 > declared { "more".to_owned() } else { read.to_string() }
+        ))),
+        Ok(_) => Ok(Cow::Owned(wasm)),
+    }
+}

@@ -1,0 +1,300 @@
+//! What a message changed: from marks and touched lists to committed or rolled-back pages.
+//!
+//! **Heap.** Wasm marks pages (see `instrument::barrier`); a second mapping, the *shadow*, holds the committed image. Commit
+//! compares each marked page with the shadow and copies what differs; rollback copies back.
+//! **Stable memory.** The first write to a page calls [`StableTouched::touch_write`], which keeps the pre-image; rollback
+//! copies pre-images back, newest first, so a page may be listed once per stage of an upgrade.
+//!
+//! Invariants:
+//! - Between messages: live heap = shadow in every byte, all marks are clear, both touched lists are empty.
+//! - Work is proportional to the pages touched, except the walk over the heap map (one byte per heap page).
+
+use bedstone_instrument::abi::tracking;
+
+use crate::outcome::Fault;
+use crate::pages::PageSet;
+use crate::sys::{Mapping, PAGE};
+
+use std::io;
+use std::sync::Arc;
+
+/// A canister's main memory and its committed image.
+#[derive(Debug)]
+pub(crate) struct Heap {
+    pub live: Arc<Mapping>,
+    /// The image at the end of the last stage.
+    shadow: Mapping,
+    /// Pre-images of pages changed by earlier stages of the transaction: page and bytes.
+    staged: Vec<(usize, Box<[u8; PAGE]>)>,
+    /// Bytes at the start of the transaction.
+    committed_len: usize,
+    /// Pages changed since the last save.
+    pub unsaved: PageSet,
+}
+
+impl Heap {
+    /// A heap whose present contents are committed.
+    pub fn new(live: Arc<Mapping>, shadow: Mapping) -> Self {
+        let committed_len = live.len();
+        Self { live, shadow, staged: Vec::new(), committed_len, unsaved: PageSet::default() }
+    }
+
+    /// Writes initial contents: before any message, to both images.
+    pub fn initialise(&mut self, at: usize, bytes: &[u8]) {
+        self.live.write(at, bytes);
+        self.shadow.write(at, bytes);
+        if !bytes.is_empty() {
+            for page in at / PAGE..=(at + bytes.len() - 1) / PAGE {
+                self.unsaved.insert(page);
+            }
+        }
+    }
+
+    /// Calls `visit` with every page that may have changed, ascending, and clears the marks. The byte of page `p` stands
+    /// for `p` and `p + 1`.
+    fn take_marked(live: &Mapping, tracking: &Mapping, mut visit: impl FnMut(usize)) {
+        let pages = live.pages();
+        let map = tracking::HEAP_MAP as usize;
+        let mut next = 0;
+        tracking.each_set_byte(map, pages, |page| {
+            tracking.set_byte(map + page, 0);
+            for candidate in page.max(next)..(page + 2).min(pages) {
+                visit(candidate);
+            }
+            next = next.max(page + 2);
+        });
+    }
+
+    /// Ends a stage that succeeded: its contents become the image that the next stage is compared with. The transaction
+    /// may still be rolled back. Returns how many pages changed.
+    pub fn end_stage(&mut self, tracking: &Mapping) -> io::Result<u64> {
+        self.take_changes(tracking, true)
+    }
+
+    /// Commits a transaction of one stage; returns how many pages changed.
+    pub fn commit(&mut self, tracking: &Mapping) -> io::Result<u64> {
+        let changed = self.take_changes(tracking, false)?;
+        self.settle();
+        Ok(changed)
+    }
+
+    fn take_changes(&mut self, tracking: &Mapping, keep_undo: bool) -> io::Result<u64> {
+        self.shadow.grow_to(self.live.len())?;
+        let mut changed = 0;
+        let (live, shadow, staged, unsaved) = (&self.live, &self.shadow, &mut self.staged, &mut self.unsaved);
+        Self::take_marked(live, tracking, |page| {
+            if live.page_equals(page, shadow) {
+                return;
+            }
+            changed += 1;
+            if keep_undo {
+                let mut before = Box::new([0; PAGE]);
+                shadow.read(page * PAGE, before.as_mut_slice());
+                staged.push((page, before));
+            }
+            shadow.copy_page_from(page, live);
+            unsaved.insert(page);
+        });
+        Ok(changed)
+    }
+
+    /// Takes back the running stage; returns how many pages it had changed.
+    pub fn roll_back_stage(&mut self, tracking: &Mapping) -> io::Result<u64> {
+        let stage_len = self.shadow.len();
+        self.shadow.grow_to(self.live.len())?;
+        let mut changed = 0;
+        let (live, shadow) = (&self.live, &self.shadow);
+        Self::take_marked(live, tracking, |page| {
+            if !live.page_equals(page, shadow) {
+                changed += 1;
+                live.copy_page_from(page, shadow);
+            }
+        });
+        self.shadow.shrink_to(stage_len)?;
+        self.live.shrink_to(stage_len)?;
+        Ok(changed)
+    }
+
+    /// Takes back the stages that ended since the transaction began, after the running one was rolled back.
+    pub fn roll_back_transaction(&mut self) -> io::Result<()> {
+        for (page, before) in self.staged.drain(..).rev() {
+            self.live.write(page * PAGE, before.as_slice());
+            self.shadow.write(page * PAGE, before.as_slice());
+        }
+        self.live.shrink_to(self.committed_len)?;
+        self.shadow.shrink_to(self.committed_len)
+    }
+
+    /// Ends a transaction that succeeded.
+    pub fn settle(&mut self) {
+        self.staged.clear();
+        self.committed_len = self.live.len();
+    }
+}
+
+/// Stable pages touched by the transaction that runs, and what is needed to take its writes back.
+#[derive(Debug, Default)]
+pub(crate) struct StableTouched {
+    /// Pages accessed by the running stage, in order of first access.
+    accessed: Vec<u32>,
+    /// Pages written, in order of first write in their stage, those of earlier stages first; with [`HAS_IMAGE`].
+    written: Vec<u32>,
+    /// Pre-images of the pages in `written` that have one, in the same order.
+    undo: Vec<u8>,
+    /// How many of `written` belong to earlier stages.
+    earlier: usize,
+    /// Stable pages when the stage began: those beyond need no pre-image.
+    stage_pages: usize,
+    /// Stable pages when the transaction began.
+    committed_pages: usize,
+    /// Most pages that the stage may access.
+    pub accessed_max: u64,
+    /// Most pages that the stage may write.
+    pub written_max: u64,
+}
+
+/// Set in an entry of `written` that has a pre-image.
+const HAS_IMAGE: u32 = 1 << 31;
+const _: () = assert!(tracking::STABLE_MAP_BYTES < HAS_IMAGE as u64, "page indices leave the bit free");
+
+const MAP: usize = tracking::STABLE_MAP as usize;
+const BOTH: u8 = tracking::STABLE_TOUCHED_WRITTEN | tracking::STABLE_TOUCHED_ACCESSED;
+
+impl StableTouched {
+    /// Pages accessed in this stage.
+    pub fn accessed(&self) -> u64 {
+        self.accessed.len() as u64
+    }
+
+    /// Pages written in this stage.
+    pub fn written(&self) -> u64 {
+        (self.written.len() - self.earlier) as u64
+    }
+
+    /// The pages `first..=last`, inside stable memory, are about to be read.
+    pub fn touch_read(&mut self, tracking: &Mapping, first: u64, last: u64) -> Result<(), Fault> {
+        let fresh = |page: &u64| tracking.byte(MAP + *page as usize) == 0;
+        self.check_access((first..=last).filter(fresh).count() as u64)?;
+        for page in (first..=last).filter(fresh) {
+            tracking.set_byte(MAP + page as usize, tracking::STABLE_TOUCHED_ACCESSED);
+            self.accessed.push(index(page));
+        }
+        Ok(())
+    }
+
+    /// The pages `first..=last`, inside stable memory, are about to be written; returns how many are written for the
+    /// first time in this message.
+    pub fn touch_write(
+        &mut self,
+        tracking: &Mapping,
+        stable: &Mapping,
+        first: u64,
+        last: u64,
+    ) -> Result<u64, Fault> {
+        let mark = |page: u64| tracking.byte(MAP + page as usize);
+        self.check_access((first..=last).filter(|page| mark(*page) == 0).count() as u64)?;
+        let fresh = (first..=last).filter(|page| mark(*page) != BOTH).count() as u64;
+        if self.written() + fresh > self.written_max {
+            return Err(Fault::new(524, MODIFIED_LIMIT));
+        }
+        for page in first..=last {
+            let before = mark(page);
+            if before == BOTH {
+                continue;
+            }
+            if before == 0 {
+                self.accessed.push(index(page));
+            }
+            tracking.set_byte(MAP + page as usize, BOTH);
+            if (page as usize) < self.stage_pages {
+                stable.append_to(page as usize * PAGE, PAGE, &mut self.undo);
+                self.written.push(index(page) | HAS_IMAGE);
+            } else {
+                self.written.push(index(page));
+            }
+        }
+        Ok(fresh)
+    }
+
+    fn check_access(&self, fresh: u64) -> Result<(), Fault> {
+        if self.accessed() + fresh > self.accessed_max {
+            return Err(Fault::new(524, ACCESSED_LIMIT));
+        }
+        Ok(())
+    }
+
+    /// Starts a transaction: nothing is touched.
+    pub fn begin(&mut self, stable: &Mapping) {
+        debug_assert!(self.accessed.is_empty() && self.written.is_empty());
+        self.committed_pages = stable.pages();
+        self.stage_pages = self.committed_pages;
+    }
+
+    fn clear_marks(&mut self, tracking: &Mapping) {
+        for page in self.accessed.drain(..) {
+            tracking.set_byte(MAP + page as usize, 0);
+        }
+    }
+
+    /// Ends a stage whose changes stand as long as the transaction does: later stages count their pages afresh.
+    pub fn end_stage(&mut self, tracking: &Mapping, stable: &Mapping) {
+        self.clear_marks(tracking);
+        self.earlier = self.written.len();
+        self.stage_pages = stable.pages();
+    }
+
+    /// Makes everything written since the transaction began permanent.
+    pub fn commit(&mut self, tracking: &Mapping, unsaved: &mut PageSet) {
+        self.clear_marks(tracking);
+        for page in self.written.drain(..) {
+            unsaved.insert((page & !HAS_IMAGE) as usize);
+        }
+        self.forget();
+    }
+
+    /// Takes back the running stage.
+    pub fn roll_back_stage(&mut self, tracking: &Mapping, stable: &Mapping) -> io::Result<()> {
+        self.clear_marks(tracking);
+        self.restore(self.earlier, stable);
+        stable.shrink_to(self.stage_pages * PAGE)
+    }
+
+    /// Takes back the stages that ended since the transaction began, after the running one was rolled back.
+    pub fn roll_back_transaction(&mut self, stable: &Mapping) -> io::Result<()> {
+        self.restore(0, stable);
+        self.forget();
+        stable.shrink_to(self.committed_pages * PAGE)
+    }
+
+    /// Copies the pre-images of `written[keep..]` back, newest first.
+    fn restore(&mut self, keep: usize, stable: &Mapping) {
+        let mut end = self.undo.len();
+        for page in self.written.drain(keep..).rev() {
+            if page & HAS_IMAGE != 0 {
+                stable.write((page & !HAS_IMAGE) as usize * PAGE, &self.undo[end - PAGE..end]);
+                end -= PAGE;
+            }
+        }
+        self.undo.truncate(end);
+    }
+
+    fn forget(&mut self) {
+        self.undo.clear();
+        self.undo.shrink_to(UNDO_BYTES_KEPT);
+        self.earlier = 0;
+    }
+}
+
+/// Capacity of the undo area that an idle canister may keep.
+const UNDO_BYTES_KEPT: usize = 4 << 20;
+
+fn index(page: u64) -> u32 {
+    u32::try_from(page).expect("500 GiB are fewer than 2^32 pages")
+}
+
+const MODIFIED_LIMIT: &str = "Canister exceeded memory access limits: Exceeded the limit for the number of modified \
+     pages in the stable memory in a single execution: limit 2097152 KB for regular messages, 8388608 KB for upgrade \
+     messages and 1048576 KB for queries.";
+const ACCESSED_LIMIT: &str = "Canister exceeded memory access limits: Exceeded the limit for the number of accessed \
+     pages in the stable memory in a single message execution: limit 2097152 KB for regular messages and 1048576 KB \
+     for queries.";

@@ -1,0 +1,276 @@
+//! Runs one entry point of an installed module and settles what it did to the memories.
+//!
+//! Under [`Counter::Threaded`](bedstone_instrument::Counter::Threaded) a Wasm trap loses the counter. Execution is
+//! deterministic and a trap rolls everything back, so the run is repeated, from the same state, in the form that keeps its
+//! counter in a global, and that count is taken.
+//!
+//! Invariants:
+//! - Between messages an installed module's globals stand in its tracking memory.
+//! - A run that is not kept leaves no trace: memories, sizes, globals, marks.
+
+use std::sync::Arc;
+
+use ic_principal::Principal;
+
+use bedstone_instrument::{CostTable, Counter};
+
+use crate::compile::Module;
+use crate::dirty::Heap;
+use crate::error::Error;
+use crate::instance::{Ended, Live, Target};
+use crate::message::Context;
+use crate::outcome::Fault;
+use crate::pages::PageSet;
+use crate::state::{Changes, Limits, Memories, Reply};
+use crate::sys::Mapping;
+use crate::system::SystemState;
+
+/// The price list in force.
+pub(crate) const PRICES: CostTable = CostTable::ic_2025_10();
+
+/// A module with its heap, tracking memory and instances.
+pub(crate) struct Installed {
+    pub module: Arc<Module>,
+    pub heap: Option<Heap>,
+    pub memories: Memories,
+    /// The instance that runs messages; made when needed.
+    live: Option<Live>,
+    /// The instance that repeats trapped messages.
+    exact: Option<Live>,
+    /// Whether the tracking memory holds the globals' values.
+    globals_saved: bool,
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub context: Context,
+    pub target: Target<'a>,
+    pub arg: &'a [u8],
+    pub caller: Principal,
+    pub method: &'a str,
+    pub time_nanos: u64,
+    pub limits: Limits,
+}
+
+/// What a run produced. Its effects on memories are pending.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub ended: Ended,
+    pub reply: Reply,
+    pub reply_data: Vec<u8>,
+    pub changes: Changes,
+    pub log: Vec<Vec<u8>>,
+    pub stable_accessed: u64,
+    pub stable_written: u64,
+}
+
+/// Most stable pages that a run may access, and write.
+fn stable_pages_max(context: Context) -> u64 {
+    use bedstone_instrument::limits as l;
+    match context {
+        Context::Start | Context::Init | Context::PreUpgrade => l::UPGRADE_STABLE_PAGES_MAX,
+        Context::ReplicatedQuery
+        | Context::NonReplicatedQuery
+        | Context::CompositeQuery
+        | Context::CompositeReplyCallback
+        | Context::CompositeRejectCallback
+        | Context::CompositeCleanup
+        | Context::InspectMessage => l::QUERY_STABLE_PAGES_MAX,
+        _ => l::MESSAGE_STABLE_PAGES_MAX,
+    }
+}
+
+impl Installed {
+    pub fn new(module: Arc<Module>, heap: Option<Heap>, memories: Memories, globals_saved: bool) -> Self {
+        Self { module, heap, memories, live: None, exact: None, globals_saved }
+    }
+
+    /// The instance, made now if there is none.
+    pub fn live(&mut self, system: &SystemState) -> Result<&mut Live, Error> {
+        if self.live.is_none() {
+            let mut live = Live::new(&self.module.main, &self.memories, system)?;
+            if self.globals_saved {
+                live.restore_globals()?;
+            } else {
+                live.save_globals()?;
+                self.globals_saved = true;
+            }
+            self.live = Some(live);
+        }
+        Ok(self.live.as_mut().expect("just made"))
+    }
+
+    /// Runs a job whose target exists, as the first or next stage of a transaction. `system` is lent to the host functions.
+    pub fn run(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Run, Error> {
+        self.live(system)?;
+        let live = self.live.as_mut().expect("just made");
+        prepare(live, job);
+        std::mem::swap(&mut live.store.data_mut().system, system);
+        let ended = live.run(job.target);
+        std::mem::swap(&mut live.store.data_mut().system, system);
+        let mut run = collect(live, ended?);
+        if !run.ended.exact && self.module.main.counter == Counter::Threaded {
+            run.ended.used = self.count_again(job, system)?;
+        }
+        Ok(run)
+    }
+
+    /// Repeats a trapped run in the exact form, from the state at its start; the instructions it used.
+    fn count_again(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<u64, Error> {
+        self.roll_back_stage()?;
+        let mut exact = match self.exact.take() {
+            Some(exact) => exact,
+            None => Live::new(self.module.exact()?, &self.memories, system)?,
+        };
+        exact.restore_globals()?;
+        // The repeated run takes over the transaction's record of pages, and hands it back.
+        self.exchange_touched(&mut exact);
+        prepare(&mut exact, job);
+        std::mem::swap(&mut exact.store.data_mut().system, system);
+        let ended = exact.run(job.target);
+        std::mem::swap(&mut exact.store.data_mut().system, system);
+        collect_quietly(&mut exact);
+        self.exchange_touched(&mut exact);
+        if !exact.restore_globals()? {
+            self.exact = Some(exact);
+        }
+        Ok(ended?.used)
+    }
+
+    fn exchange_touched(&mut self, other: &mut Live) {
+        let live = self.live.as_mut().expect("a stage is running");
+        std::mem::swap(&mut live.store.data_mut().touched, &mut other.store.data_mut().touched);
+    }
+
+    fn tracking(&self) -> Arc<Mapping> {
+        Arc::clone(&self.memories.tracking)
+    }
+
+    /// Starts a transaction.
+    pub fn begin(&mut self, system: &SystemState) -> Result<(), Error> {
+        let stable = Arc::clone(&self.memories.stable);
+        self.live(system)?.store.data_mut().touched.begin(&stable);
+        Ok(())
+    }
+
+    /// Commits a transaction whose only stage just ended; returns how many heap pages changed.
+    pub fn commit(&mut self, stable_unsaved: &mut PageSet) -> Result<u64, Error> {
+        let tracking = self.tracking();
+        let changed = match &mut self.heap {
+            Some(heap) => heap.commit(&tracking).map_err(Error::machine)?,
+            None => 0,
+        };
+        let live = self.live.as_mut().expect("a stage just ended");
+        live.store.data_mut().touched.commit(&tracking, stable_unsaved);
+        if live.save_globals()? {
+            self.live = None; // a dropped segment is whole again in the next message
+        }
+        Ok(changed)
+    }
+
+    /// Ends a stage that succeeded inside a longer transaction; returns how many heap pages changed.
+    pub fn end_stage(&mut self, keep_globals: bool, system: &SystemState) -> Result<u64, Error> {
+        let tracking = self.tracking();
+        let changed = match &mut self.heap {
+            Some(heap) => heap.end_stage(&tracking).map_err(Error::machine)?,
+            None => 0,
+        };
+        let stable = Arc::clone(&self.memories.stable);
+        let live = self.live.as_mut().expect("a stage just ended");
+        live.store.data_mut().touched.end_stage(&tracking, &stable);
+        if keep_globals && live.save_globals()? {
+            // A dropped segment is whole again in the next stage: a fresh instance, on the same memories.
+            let touched = std::mem::take(&mut live.store.data_mut().touched);
+            self.live = None;
+            self.live(system)?.store.data_mut().touched = touched;
+        }
+        Ok(changed)
+    }
+
+    /// Takes back the running stage; returns how many heap pages it had changed.
+    pub fn roll_back_stage(&mut self) -> Result<u64, Error> {
+        let tracking = self.tracking();
+        let changed = match &mut self.heap {
+            Some(heap) => heap.roll_back_stage(&tracking).map_err(Error::machine)?,
+            None => 0,
+        };
+        let stable = Arc::clone(&self.memories.stable);
+        let live = self.live.as_mut().expect("a stage is running");
+        live.store.data_mut().touched.roll_back_stage(&tracking, &stable).map_err(Error::machine)?;
+        Ok(changed)
+    }
+
+    /// Takes back what earlier stages did, after the running one was rolled back, and the globals.
+    pub fn roll_back_transaction(&mut self) -> Result<(), Error> {
+        if let Some(heap) = &mut self.heap {
+            heap.roll_back_transaction().map_err(Error::machine)?;
+        }
+        let stable = Arc::clone(&self.memories.stable);
+        let live = self.live.as_mut().expect("a stage is running");
+        live.store.data_mut().touched.roll_back_transaction(&stable).map_err(Error::machine)?;
+        if live.restore_globals()? {
+            self.live = None;
+        }
+        Ok(())
+    }
+
+    /// Moves the transaction's record of stable pages to the module that takes this one's place.
+    pub fn hand_over_touched(&mut self, next: &mut Installed, system: &SystemState) -> Result<(), Error> {
+        self.live(system)?;
+        let touched = std::mem::take(&mut self.live.as_mut().expect("just made").store.data_mut().touched);
+        next.live(system)?.store.data_mut().touched = touched;
+        Ok(())
+    }
+}
+
+/// Sets the message state up for a job.
+fn prepare(live: &mut Live, job: &Job<'_>) {
+    let state = live.store.data_mut();
+    state.context = job.context;
+    state.caller = job.caller;
+    state.arg.clear();
+    state.arg.extend_from_slice(job.arg);
+    state.method.clear();
+    state.method.push_str(job.method);
+    state.time_nanos = job.time_nanos;
+    state.reply = Reply::Open;
+    state.reply_data.clear();
+    state.limits = job.limits;
+    state.changes = Changes::default();
+    state.fault = None;
+    let pages = stable_pages_max(job.context);
+    state.touched.accessed_max = pages;
+    state.touched.written_max = pages;
+}
+
+fn collect(live: &mut Live, ended: Ended) -> Run {
+    let state = live.store.data_mut();
+    Run {
+        ended,
+        reply: std::mem::take(&mut state.reply),
+        reply_data: std::mem::take(&mut state.reply_data),
+        changes: std::mem::take(&mut state.changes),
+        log: state.log.take(),
+        stable_accessed: state.touched.accessed(),
+        stable_written: state.touched.written(),
+    }
+}
+
+/// Throws away what a repeated run said.
+fn collect_quietly(live: &mut Live) {
+    let state = live.store.data_mut();
+    state.log.take();
+    state.reply = Reply::Open;
+    state.changes = Changes::default();
+}
+
+/// The log line that a trap leaves.
+pub(crate) fn trap_line(fault: &Fault) -> Vec<u8> {
+    let mut line = format!("[TRAP]: {}", fault.detail);
+    if let Some(backtrace) = &fault.backtrace {
+        line.push('\n');
+        line.push_str(backtrace);
+    }
+    line.into_bytes()
+}

@@ -1,0 +1,228 @@
+//! A live instance: a Wasmtime store with one instance of one compiled form, kept between messages.
+//!
+//! Invariants:
+//! - The memories belong to the engine; any number of instances can be made on them, one at a time runs.
+//! - Before a run the lengths that the instance caches are those of the mappings ([`Live::refresh`]).
+
+use std::collections::HashMap;
+
+use wasmtime::{Global, Instance, Memory, Store, TypedFunc, WasmBacktrace};
+
+use crate::compile::Compiled;
+use crate::error::Error;
+use crate::ic0::slow_functions;
+use crate::outcome::Fault;
+use crate::state::{Handles, Memories, MessageState};
+use crate::sys::with_memories;
+use crate::system::SystemState;
+
+type EntryFunction = TypedFunc<(), ()>;
+
+/// See the module's documentation.
+pub(crate) struct Live {
+    pub store: Store<MessageState>,
+    instance: Instance,
+    counter: Global,
+    heap: Option<Memory>,
+    stable: Option<Memory>,
+    save_globals: TypedFunc<(), i32>,
+    restore_globals: TypedFunc<(), i32>,
+    start: Option<EntryFunction>,
+    updates: HashMap<String, EntryFunction>,
+    queries: HashMap<String, EntryFunction>,
+    composite_queries: HashMap<String, EntryFunction>,
+    /// Lengths of heap and stable memory that the instance knows.
+    known_lengths: (usize, usize),
+}
+
+/// What to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    Start,
+    System(&'static str),
+    Update(&'a str),
+    Query(&'a str),
+    CompositeQuery(&'a str),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub fault: Option<Fault>,
+    /// Instructions used, page charges of the heap not included.
+    pub used: u64,
+    /// Whether `used` is exact: not so after a Wasm trap if the counter was in a register.
+    pub exact: bool,
+}
+
+impl Live {
+    /// Instantiates on memories whose contents are up to date. Globals have their initial values.
+    pub fn new(compiled: &Compiled, memories: &Memories, system: &SystemState) -> Result<Self, Error> {
+        let manifest = &compiled.manifest;
+        let names = &manifest.names;
+        let heap64 = manifest.heap.is_some_and(|heap| heap.memory64);
+        let heap_name = names.heap.clone().unwrap_or_default();
+        let state = MessageState::new(memories.clone(), system.clone(), heap64, heap_name);
+        let mut store = Store::new(compiled.pre.module().engine(), state);
+
+        // In the order of the memory index space.
+        let mut mappings = Vec::with_capacity(3);
+        mappings.extend(memories.heap.clone());
+        if names.stable.is_some() {
+            mappings.push(memories.stable.clone());
+        }
+        mappings.push(memories.tracking.clone());
+        let instance =
+            with_memories(&mappings, || compiled.pre.instantiate(&mut store)).map_err(Error::machine)?;
+
+        const CONTRACT: &str = "the manifest names what the rewriter exported";
+        let counter = instance.get_global(&mut store, &names.counter).expect(CONTRACT);
+        let memory = |name: &Option<String>, store: &mut Store<MessageState>| {
+            name.as_ref().map(|name| instance.get_memory(store, name).expect(CONTRACT))
+        };
+        let heap = memory(&names.heap, &mut store);
+        let stable = memory(&names.stable, &mut store);
+        let functions = slow_functions(&mut store);
+        let slow = instance.get_table(&mut store, &names.slow).expect(CONTRACT);
+        for (index, function) in (0..).zip(functions) {
+            slow.set(&mut store, index, function.into()).map_err(Error::machine)?;
+        }
+        let save_globals = instance.get_typed_func(&mut store, &names.save_globals).expect(CONTRACT);
+        let restore_globals = instance.get_typed_func(&mut store, &names.restore_globals).expect(CONTRACT);
+        let start = names
+            .start
+            .as_ref()
+            .map(|name| instance.get_typed_func(&mut store, name).expect(CONTRACT));
+        store.data_mut().handles = Some(Handles { counter, heap });
+        let mut live = Self {
+            store,
+            instance,
+            counter,
+            heap,
+            stable,
+            save_globals,
+            restore_globals,
+            start,
+            updates: HashMap::new(),
+            queries: HashMap::new(),
+            composite_queries: HashMap::new(),
+            known_lengths: lengths(memories),
+        };
+        live.find_methods(compiled);
+        Ok(live)
+    }
+
+    fn find_methods(&mut self, compiled: &Compiled) {
+        for export in compiled.pre.module().exports() {
+            let name = export.name();
+            let (map, method) = if let Some(method) = name.strip_prefix("canister_update ") {
+                (&mut self.updates, method)
+            } else if let Some(method) = name.strip_prefix("canister_query ") {
+                (&mut self.queries, method)
+            } else if let Some(method) = name.strip_prefix("canister_composite_query ") {
+                (&mut self.composite_queries, method)
+            } else {
+                continue;
+            };
+            if let Ok(function) = self.instance.get_typed_func(&mut self.store, name) {
+                map.insert(method.to_owned(), function);
+            }
+        }
+    }
+
+    /// Whether the module has what `target` names.
+    pub fn has(&mut self, target: Target<'_>) -> bool {
+        self.function(target).is_some()
+    }
+
+    fn function(&mut self, target: Target<'_>) -> Option<EntryFunction> {
+        match target {
+            Target::Start => self.start.clone(),
+            Target::System(name) => self.instance.get_typed_func(&mut self.store, name).ok(),
+            Target::Update(name) => self.updates.get(name).cloned(),
+            Target::Query(name) => self.queries.get(name).cloned(),
+            Target::CompositeQuery(name) => self.composite_queries.get(name).cloned(),
+        }
+    }
+
+    /// Makes the instance see the mappings' lengths: growing by nothing rewrites the cached one.
+    fn refresh(&mut self) -> Result<(), Error> {
+        let now = lengths(&self.store.data().memories);
+        if now == self.known_lengths {
+            return Ok(());
+        }
+        for memory in [self.heap, self.stable].into_iter().flatten() {
+            memory.grow(&mut self.store, 0).map_err(Error::machine)?;
+        }
+        self.known_lengths = now;
+        Ok(())
+    }
+
+    /// Calls `target`, which exists, with `MessageState` prepared.
+    pub fn run(&mut self, target: Target<'_>) -> Result<Ended, Error> {
+        self.refresh()?;
+        let function = self.function(target).expect("the caller looked for it");
+        let limit = self.store.data().limits.instructions;
+        let start = i64::try_from(limit).expect("limits are below 2^63");
+        self.counter.set(&mut self.store, start.into()).map_err(Error::machine)?;
+        let result = function.call(&mut self.store, ());
+        self.known_lengths = lengths(&self.store.data().memories);
+        let left = self.counter.get(&mut self.store).i64().expect("the counter is an i64");
+        let used = start.saturating_sub(left).clamp(0, start).cast_unsigned();
+        let Err(error) = result else {
+            return Ok(Ended { fault: None, used, exact: true });
+        };
+        let told = self.store.data_mut().fault.take();
+        let exact = told.is_some();
+        let mut fault = told.unwrap_or_else(|| trap_fault(&error));
+        let used = if fault.code == 522 { limit } else { used };
+        fault.backtrace = error.downcast_ref::<WasmBacktrace>().and_then(format_backtrace);
+        Ok(Ended { fault: Some(fault), used, exact })
+    }
+
+    /// Stores the globals in the tracking memory; whether a segment was dropped since instantiation.
+    pub fn save_globals(&mut self) -> Result<bool, Error> {
+        Ok(self.save_globals.call(&mut self.store, ()).map_err(Error::machine)? != 0)
+    }
+
+    /// Loads the globals from the tracking memory; whether a segment was dropped since instantiation.
+    pub fn restore_globals(&mut self) -> Result<bool, Error> {
+        Ok(self.restore_globals.call(&mut self.store, ()).map_err(Error::machine)? != 0)
+    }
+}
+
+fn lengths(memories: &Memories) -> (usize, usize) {
+    (memories.heap.as_ref().map_or(0, |heap| heap.len()), memories.stable.len())
+}
+
+/// A trap of Wasmtime's in the IC's words.
+fn trap_fault(error: &wasmtime::Error) -> Fault {
+    use wasmtime::Trap;
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => Fault::trapped("unreachable"),
+        Some(Trap::MemoryOutOfBounds) => Fault::trapped("heap out of bounds"),
+        Some(Trap::TableOutOfBounds) => Fault::trapped("table out of bounds"),
+        Some(Trap::IntegerDivisionByZero) => Fault::trapped("integer division by 0"),
+        Some(Trap::StackOverflow) => Fault::trapped("stack overflow"),
+        Some(Trap::BadSignature) => Fault::contract("function invocation does not match its signature"),
+        _ => Fault::trapped("unknown"),
+    }
+}
+
+/// The IC's form: a frame per line, innermost first; nothing if no frame has a name.
+fn format_backtrace(backtrace: &WasmBacktrace) -> Option<String> {
+    const HELPERS: [&str; 2] = ["entry", "out_of_instructions"];
+    let mut text = "Canister Backtrace:".to_owned();
+    let mut named = false;
+    for frame in backtrace.frames() {
+        match frame.func_name() {
+            Some(name) if HELPERS.contains(&name) => {}
+            Some(name) => {
+                named = true;
+                text.push_str(&format!("\n{:#}", rustc_demangle::demangle(name)));
+            }
+            None => text.push_str(&format!("\nunknown function at index {}", frame.func_index())),
+        }
+    }
+    named.then_some(text)
+}

@@ -1,0 +1,41 @@
+//! Executes one message on one Internet Computer canister, on Wasmtime.
+//!
+//! An [`Engine`] compiles modules; a [`Canister`] holds one canister's memories and executes [`Message`]s, each as a whole or
+//! not at all; an [`Outcome`] says what became of it.
+//!
+//! Reading order: `message` and `outcome` are the words; `compile` makes machine code; `memory` and `dirty` hold the bytes
+//! and what changed of them; `instance` is a live Wasmtime instance; `execute` runs one entry point; `canister` and
+//! `install` are messages and installations made of such runs; `commit` is the way to the store; `ic0` are the host
+//! functions; `sys` is all the unsafe code.
+//!
+//! What is absent: clocks, randomness, files, threads. Wasm may use 5 MiB of stack: call in on threads with at least 8 MiB.
+#![deny(unsafe_code)]
+
+mod canister;
+mod commit;
+mod compile;
+mod dirty;
+mod error;
+mod execute;
+mod ic0;
+mod install;
+mod instance;
+mod memory;
+mod message;
+mod outcome;
+mod pages;
+mod state;
+mod sys;
+mod system;
+
+pub use bedstone_instrument::{Counter, Manifest, StableAccess};
+pub use bedstone_store as store;
+pub use canister::Canister;
+pub use commit::CANISTER_KEYS;
+pub use compile::{Engine, EngineConfig, Module};
+pub use error::{Error, ErrorKind};
+pub use ic_principal::Principal;
+pub use install::Installation;
+pub use message::{Context, Entry, InstallMode, Message, WasmMemoryPersistence};
+pub use outcome::{Fault, Outcome, Response};
+pub use system::{Log, LogRecord, SystemState};

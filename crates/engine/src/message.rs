@@ -1,0 +1,149 @@
+//! What is asked of a canister, and in which context it runs.
+
+use ic_principal::Principal;
+
+/// How execution is entered. Names and letters are those of the IC's specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Context {
+    /// The module's start function, at install and upgrade.
+    Start,
+    /// `canister_init` and `canister_post_upgrade`.
+    Init,
+    /// `canister_pre_upgrade`.
+    PreUpgrade,
+    /// An update method.
+    Update,
+    /// A query method called as an update.
+    ReplicatedQuery,
+    /// A query method.
+    NonReplicatedQuery,
+    /// A composite query method.
+    CompositeQuery,
+    /// A reply callback.
+    ReplyCallback,
+    /// A reject callback.
+    RejectCallback,
+    /// A cleanup callback.
+    Cleanup,
+    /// A reply callback of a composite query.
+    CompositeReplyCallback,
+    /// A reject callback of a composite query.
+    CompositeRejectCallback,
+    /// A cleanup callback of a composite query.
+    CompositeCleanup,
+    /// `canister_inspect_message`.
+    InspectMessage,
+    /// `canister_heartbeat`.
+    Heartbeat,
+    /// `canister_global_timer`.
+    GlobalTimer,
+    /// `canister_on_low_wasm_memory`.
+    LowWasmMemory,
+}
+
+impl Context {
+    /// The name used in contract-violation texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Init => "init",
+            Self::PreUpgrade => "pre upgrade",
+            Self::Update => "update",
+            Self::ReplicatedQuery => "replicated query",
+            Self::NonReplicatedQuery => "non replicated query",
+            Self::CompositeQuery => "composite query",
+            Self::ReplyCallback => "reply callback",
+            Self::RejectCallback => "reject callback",
+            Self::Cleanup => "cleanup",
+            Self::CompositeReplyCallback => "composite reply callback",
+            Self::CompositeRejectCallback => "composite reject callback",
+            Self::CompositeCleanup => "composite cleanup",
+            Self::InspectMessage => "inspect message",
+            Self::Heartbeat => "heartbeat",
+            Self::GlobalTimer => "global timer",
+            Self::LowWasmMemory => "on low Wasm memory",
+        }
+    }
+
+    /// Whether every node runs it: its instructions and system calls see replicated state.
+    pub fn replicated(self) -> bool {
+        !matches!(
+            self,
+            Self::NonReplicatedQuery
+                | Self::CompositeQuery
+                | Self::CompositeReplyCallback
+                | Self::CompositeRejectCallback
+                | Self::CompositeCleanup
+                | Self::InspectMessage
+        )
+    }
+
+    /// Whether what it does to memories and globals is kept when it succeeds.
+    pub fn keeps_state(self) -> bool {
+        self.replicated() && self != Self::ReplicatedQuery
+    }
+
+    /// Whether changed heap pages are charged. Where the heap's changes are thrown away they are not tracked.
+    pub fn charges_heap_pages(self) -> bool {
+        !matches!(self, Self::ReplicatedQuery | Self::NonReplicatedQuery | Self::InspectMessage)
+    }
+
+    /// Whether `memory.grow` is held to the canister's Wasm memory limit.
+    pub(crate) fn enforces_wasm_memory_limit(self) -> bool {
+        matches!(self, Self::Start | Self::Init | Self::Update)
+    }
+}
+
+/// An entry point of an installed module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// `canister_update NAME`, or `canister_query NAME` called as an update.
+    Update(&'a str),
+    /// `canister_query NAME`, outside replicated execution.
+    Query(&'a str),
+    /// `canister_global_timer`.
+    GlobalTimer,
+    /// `canister_heartbeat`.
+    Heartbeat,
+    /// `canister_inspect_message` for a call of the named method.
+    InspectMessage(&'a str),
+}
+
+/// A message to one canister.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Where it enters.
+    pub entry: Entry<'a>,
+    /// The argument's bytes.
+    pub arg: &'a [u8],
+    /// Who sent it.
+    pub caller: Principal,
+    /// The time that the canister sees, in nanoseconds since 1970. Constant during the message.
+    pub time_nanos: u64,
+}
+
+/// How new code takes the place of old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstallMode {
+    /// Into an empty canister.
+    Install,
+    /// Empties the canister first.
+    Reinstall,
+    /// Keeps stable memory, and the heap if asked to.
+    Upgrade {
+        /// Do not run the old module's `canister_pre_upgrade`.
+        skip_pre_upgrade: bool,
+        /// What becomes of the heap; `None` is the IC's default.
+        wasm_memory_persistence: Option<WasmMemoryPersistence>,
+    },
+}
+
+/// What an upgrade does with the heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasmMemoryPersistence {
+    /// The heap stays as it is.
+    Keep,
+    /// The new module starts with its own initial heap.
+    Replace,
+}

@@ -1,0 +1,182 @@
+//! What host functions see of the message that runs: one value per live instance, reset for each message.
+//!
+//! Invariants:
+//! - Nothing here outlives the message except buffers kept for their capacity.
+//! - Changes to a canister's system state wait in [`Changes`] until the message succeeds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ic_principal::Principal;
+use wasmtime::{Caller, Global, Memory};
+
+use crate::dirty::StableTouched;
+use crate::message::Context;
+use crate::outcome::Fault;
+use crate::sys::Mapping;
+use crate::system::{LOG_BYTES_MAX, LOG_CONTENT_BYTES_MAX, LOG_RECORD_BYTES, SystemState};
+
+/// The memories of one installed module, owned by the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Memories {
+    pub heap: Option<Arc<Mapping>>,
+    pub stable: Arc<Mapping>,
+    pub tracking: Arc<Mapping>,
+}
+
+/// Handles into the instance, for host functions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handles {
+    pub counter: Global,
+    /// Only used by the host form of stable memory.
+    pub heap: Option<Memory>,
+}
+
+/// How far the answer has got.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Reply {
+    /// Bytes may still be appended.
+    #[default]
+    Open,
+    Replied,
+    Rejected(String),
+}
+
+/// Changes of system state, applied when the message succeeds.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub certified_data: Option<Vec<u8>>,
+    pub global_timer: Option<u64>,
+    pub cycles_burned: u128,
+    pub accepted: bool,
+}
+
+/// The message's limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// What this execution may use.
+    pub instructions: u64,
+    /// The limit named when it runs out: that of the whole transaction.
+    pub instructions_shown: u64,
+    /// Largest heap that `memory.grow` may make.
+    pub wasm_memory_bytes: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct MessageState {
+    pub context: Context,
+    pub caller: Principal,
+    pub arg: Vec<u8>,
+    pub method: String,
+    pub time_nanos: u64,
+    pub reply: Reply,
+    pub reply_data: Vec<u8>,
+    pub limits: Limits,
+    pub system: SystemState,
+    pub changes: Changes,
+    pub log: ExecutionLog,
+    pub memories: Memories,
+    pub handles: Option<Handles>,
+    pub touched: StableTouched,
+    pub fault: Option<Fault>,
+    /// Whether the heap is 64-bit.
+    pub heap64: bool,
+    /// Export name of the heap, for the host function that looks it up at each call.
+    pub heap_name: String,
+}
+
+impl MessageState {
+    /// The state of an instance that has not run a message yet.
+    pub fn new(memories: Memories, system: SystemState, heap64: bool, heap_name: String) -> Self {
+        Self {
+            context: Context::Start,
+            caller: Principal::anonymous(),
+            arg: Vec::new(),
+            method: String::new(),
+            time_nanos: 0,
+            reply: Reply::Open,
+            reply_data: Vec::new(),
+            limits: Limits { instructions: 0, instructions_shown: 0, wasm_memory_bytes: 0 },
+            system,
+            changes: Changes::default(),
+            log: ExecutionLog::default(),
+            memories,
+            handles: None,
+            touched: StableTouched::default(),
+            fault: None,
+            heap64,
+            heap_name,
+        }
+    }
+
+    /// Ends the message: remembers why and gives Wasmtime an error to unwind with.
+    pub fn fail(&mut self, fault: Fault) -> wasmtime::Error {
+        self.fault.get_or_insert(fault);
+        wasmtime::Error::msg("the message ends here")
+    }
+}
+
+/// Lines that one execution logs.
+#[derive(Debug, Default)]
+pub(crate) struct ExecutionLog {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// The newest lines, as many as the IC's buffer of one execution holds, and their bytes with overhead.
+    buffered: usize,
+    buffered_bytes: u64,
+}
+
+/// Lines shown to a person are kept beyond the IC's 4 KiB, but not without end.
+const LINES_BYTES_MAX: usize = 1 << 20;
+
+impl ExecutionLog {
+    /// Bytes free in the IC's buffer.
+    pub fn free(&self) -> u64 {
+        LOG_BYTES_MAX - self.buffered_bytes
+    }
+
+    /// Appends a line, cut to what a record holds; the oldest give way.
+    pub fn append(&mut self, mut content: Vec<u8>) {
+        content.truncate(LOG_CONTENT_BYTES_MAX);
+        self.bytes += content.len();
+        self.buffered += 1;
+        self.buffered_bytes += LOG_RECORD_BYTES + content.len() as u64;
+        self.lines.push_back(content);
+        while self.buffered_bytes > LOG_BYTES_MAX {
+            let oldest = &self.lines[self.lines.len() - self.buffered];
+            self.buffered_bytes -= LOG_RECORD_BYTES + oldest.len() as u64;
+            self.buffered -= 1;
+        }
+        while self.bytes > LINES_BYTES_MAX {
+            let oldest = self.lines.pop_front().expect("the lines hold more than a mebibyte");
+            self.bytes -= oldest.len();
+        }
+    }
+
+    /// Takes all lines out, oldest first.
+    pub fn take(&mut self) -> Vec<Vec<u8>> {
+        if self.lines.is_empty() {
+            return Vec::new();
+        }
+        std::mem::take(self).lines.into()
+    }
+}
+
+/// The counter, while the host runs.
+pub(crate) fn counter(caller: &mut Caller<'_, MessageState>) -> i64 {
+    let global = caller.data().handles.expect("set before any call").counter;
+    global.get(caller).i64().expect("the counter is an i64")
+}
+
+/// Charges from the host, with a test.
+pub(crate) fn charge(caller: &mut Caller<'_, MessageState>, cost: u64) -> wasmtime::Result<()> {
+    let left = counter(caller).saturating_sub(i64::try_from(cost).unwrap_or(i64::MAX));
+    let global = caller.data().handles.expect("set before any call").counter;
+    global.set(&mut *caller, left.into())?;
+    if left < 0 {
+        let limit = caller.data().limits.instructions_shown;
+        return Err(caller.data_mut().fail(Fault::out_of_instructions(limit)));
+    }
+    Ok(())
+}

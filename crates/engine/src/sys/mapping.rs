@@ -1,0 +1,293 @@
+//! An anonymous reservation of address space whose front part is accessible.
+//!
+//! Everything is reserved up front, without reserving swap (500 GiB would otherwise be refused), so that growing never
+//! moves the base. Growing and shrinking change protections: 1 to 2 µs at any size.
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of a page, the unit of protection, tracking and comparison.
+pub(crate) const PAGE: usize = 4096;
+
+/// How much address space a mapping takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bytes that the memory may grow to.
+    pub capacity: usize,
+    /// Inaccessible bytes after the capacity.
+    pub guard: usize,
+    /// Whether the kernel may back it with huge pages. Off where single bytes are touched far apart.
+    pub huge_pages: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    /// Capacity and guard.
+    reserved: usize,
+    capacity: usize,
+    /// Accessible bytes from the base; a multiple of [`PAGE`].
+    len: AtomicUsize,
+}
+
+// SAFETY: a mapping is plain memory owned by this value. Nothing in it belongs to a thread; that only one thread touches
+// it at a time is the callers' invariant, stated in `sys`.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`. Its length is atomic; its bytes are touched by one thread at a time, as stated in `sys`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves address space, none of it accessible.
+    pub fn new(shape: Shape) -> io::Result<Self> {
+        let reserved = shape.capacity + shape.guard;
+        assert_eq!(reserved % PAGE, 0, "memories are made of whole pages");
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice replaces nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                reserved,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(address.cast::<u8>()).expect("mmap does not return null for an address it chose");
+        let mapping = Self { base, reserved, capacity: shape.capacity, len: AtomicUsize::new(0) };
+        if !shape.huge_pages {
+            // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which
+            // is as good.
+            unsafe { libc::madvise(address, reserved, libc::MADV_NOHUGEPAGE) };
+        }
+        Ok(mapping)
+    }
+
+    /// A mapping with so many accessible, zero bytes.
+    pub fn with_len(shape: Shape, len: usize) -> io::Result<Self> {
+        let mapping = Self::new(shape)?;
+        mapping.grow_to(len)?;
+        Ok(mapping)
+    }
+
+    /// The base address, for Wasmtime alone.
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// Accessible bytes.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Bytes up to which it can grow.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes of address space taken, the guard included.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Whole accessible pages.
+    pub fn pages(&self) -> usize {
+        self.len() / PAGE
+    }
+
+    /// Makes bytes up to `len` accessible; they read as zero.
+    pub fn grow_to(&self, len: usize) -> io::Result<()> {
+        let old = self.len();
+        assert_eq!(len % PAGE, 0, "memories are made of whole pages");
+        if len <= old {
+            return Ok(());
+        }
+        if len > self.capacity {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.protect(old, len, libc::PROT_READ | libc::PROT_WRITE)?;
+        self.len.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Drops the bytes from `len` on: inaccessible, and zero if grown back to.
+    pub fn shrink_to(&self, len: usize) -> io::Result<()> {
+        let old = self.len();
+        assert_eq!(len % PAGE, 0, "memories are made of whole pages");
+        if len >= old {
+            return Ok(());
+        }
+        // SAFETY: `len < old <= reserved`, so the address stays inside our range.
+        let start = unsafe { self.base.as_ptr().add(len) };
+        // SAFETY: the range lies in this mapping, which is private and anonymous: its pages read as zero afterwards.
+        if unsafe { libc::madvise(start.cast(), old - len, libc::MADV_DONTNEED) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.protect(len, old, libc::PROT_NONE)?;
+        self.len.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn protect(&self, from: usize, to: usize, protection: libc::c_int) -> io::Result<()> {
+        debug_assert!(from <= to && to <= self.reserved);
+        // SAFETY: `from <= reserved`, so the address stays inside our range.
+        let start = unsafe { self.base.as_ptr().add(from) };
+        // SAFETY: the range lies in this mapping and no reference points into it.
+        if unsafe { libc::mprotect(start.cast(), to - from, protection) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// The address of `bytes` accessible bytes at `at`. Panics if they are not all accessible: callers check first.
+    fn address(&self, at: usize, bytes: usize) -> *mut u8 {
+        let end = at.checked_add(bytes).expect("an address range that wraps");
+        assert!(end <= self.len(), "bytes {at}..{end} of a memory of {}", self.len());
+        // SAFETY: `at <= len <= reserved`, inside our range.
+        unsafe { self.base.as_ptr().add(at) }
+    }
+
+    /// Copies bytes out.
+    pub fn read(&self, at: usize, into: &mut [u8]) {
+        let from = self.address(at, into.len());
+        // SAFETY: `address` checked the source; `into` is a Rust slice, hence not inside the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Copies bytes out into a vector.
+    pub fn read_vec(&self, at: usize, bytes: usize) -> Vec<u8> {
+        let mut vec = Vec::new();
+        self.append_to(at, bytes, &mut vec);
+        vec
+    }
+
+    /// Copies bytes out to the end of a vector.
+    pub fn append_to(&self, at: usize, bytes: usize, vec: &mut Vec<u8>) {
+        let from = self.address(at, bytes);
+        vec.reserve(bytes);
+        let end = vec.len();
+        // SAFETY: `reserve` made room for `bytes` bytes after `end`.
+        let to = unsafe { vec.as_mut_ptr().add(end) };
+        // SAFETY: `address` checked the source, `to` points to reserved memory of the vector, outside the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, bytes) };
+        // SAFETY: the copy initialised exactly these bytes.
+        unsafe { vec.set_len(end + bytes) };
+    }
+
+    /// Copies bytes in.
+    pub fn write(&self, at: usize, from: &[u8]) {
+        let to = self.address(at, from.len());
+        // SAFETY: `address` checked the target; `from` is a Rust slice, hence not inside the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+    }
+
+    /// One byte.
+    pub fn byte(&self, at: usize) -> u8 {
+        // SAFETY: `address` checked it.
+        unsafe { self.address(at, 1).read() }
+    }
+
+    /// Sets one byte.
+    pub fn set_byte(&self, at: usize, value: u8) {
+        // SAFETY: `address` checked it.
+        unsafe { self.address(at, 1).write(value) }
+    }
+
+    /// Whether a page has the same bytes here and in `other`.
+    pub fn page_equals(&self, page: usize, other: &Mapping) -> bool {
+        let (mine, theirs) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
+        // SAFETY: both ranges were checked and are readable.
+        unsafe { libc::memcmp(mine.cast(), theirs.cast(), PAGE) == 0 }
+    }
+
+    /// Copies a page from the same place in `other`.
+    pub fn copy_page_from(&self, page: usize, other: &Mapping) {
+        let (to, from) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
+        // SAFETY: both ranges were checked; two mappings do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, PAGE) }
+    }
+
+    /// Calls `visit` with the offset of each non-zero byte in `at .. at + bytes`, ascending. Reads eight at a time.
+    pub fn each_set_byte(&self, at: usize, bytes: usize, mut visit: impl FnMut(usize)) {
+        let start = self.address(at, bytes);
+        assert_eq!(at % 8, 0, "maps start at whole words");
+        let words = bytes / 8;
+        for word in 0..words {
+            // SAFETY: `word < bytes / 8`, so the eight bytes lie in the checked range.
+            let address = unsafe { start.add(word * 8) };
+            // SAFETY: the base is page-aligned and `at` a multiple of eight, so the word is aligned.
+            let value = unsafe { address.cast::<u64>().read() };
+            let mut left = u64::from_le(value);
+            while left != 0 {
+                let byte = left.trailing_zeros() / 8;
+                visit(word * 8 + byte as usize);
+                left &= !(0xff << (byte * 8));
+            }
+        }
+        for offset in words * 8..bytes {
+            if self.byte(at + offset) != 0 {
+                visit(offset);
+            }
+        }
+    }
+
+    /// Calls `visit` with each page that is not all zero, ascending.
+    pub fn each_page(&self, mut visit: impl FnMut(usize, &[u8; PAGE])) {
+        let mut page_bytes = [0; PAGE];
+        for page in 0..self.pages() {
+            self.read(page * PAGE, &mut page_bytes);
+            if page_bytes != [0; PAGE] {
+                visit(page, &page_bytes);
+            }
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours since `new` and nothing refers to it: Wasmtime's memories hold an `Arc` of us.
+        let result = unsafe { libc::munmap(self.base.as_ptr().cast(), self.reserved) };
+        debug_assert_eq!(result, 0, "munmap of a range that mmap returned");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { capacity: 16 * PAGE, guard: PAGE, huge_pages: false };
+
+    #[test]
+    fn grows_shrinks_and_forgets() {
+        let mapping = Mapping::with_len(SHAPE, 2 * PAGE).unwrap();
+        mapping.write(PAGE, b"kept");
+        mapping.grow_to(4 * PAGE).unwrap();
+        mapping.write(3 * PAGE, b"gone");
+        mapping.shrink_to(2 * PAGE).unwrap();
+        mapping.grow_to(4 * PAGE).unwrap();
+        assert_eq!(mapping.read_vec(PAGE, 4), b"kept");
+        assert_eq!(mapping.read_vec(3 * PAGE, 4), [0; 4]);
+        assert!(mapping.grow_to(17 * PAGE).is_err());
+    }
+
+    #[test]
+    fn finds_set_bytes() {
+        let mapping = Mapping::with_len(SHAPE, PAGE).unwrap();
+        for at in [0, 7, 8, 100, 4094] {
+            mapping.set_byte(at, 1);
+        }
+        let mut found = Vec::new();
+        mapping.each_set_byte(0, 4095, |at| found.push(at));
+        assert_eq!(found, [0, 7, 8, 100, 4094]);
+    }
+
+    #[test]
+    #[should_panic(expected = "of a memory of")]
+    fn refuses_what_is_not_accessible() {
+        Mapping::with_len(SHAPE, PAGE).unwrap().byte(PAGE);
+    }
+}

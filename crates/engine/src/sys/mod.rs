@@ -1,0 +1,17 @@
+//! All unsafe code of the project: memory mappings and the object through which Wasmtime uses them.
+//!
+//! Invariants:
+//! - A [`Mapping`] owns its address range from `mmap` to `munmap`. No reference into it ever exists: bytes are copied in
+//!   and copied out, because Wasm code changes them behind Rust's back.
+//! - A mapping is touched by one thread at a time: by the Wasm code of the instance that uses it, by the host functions
+//!   that this code calls, or, between messages, by the owner of the canister (`&mut Canister`).
+//! - Bytes past a mapping's length are inaccessible, so an access there faults inside the range that Wasmtime knows as
+//!   the memory's own and becomes a trap.
+//!
+#![allow(unsafe_code, reason = "the one place where mappings are made and given to Wasmtime")]
+
+mod creator;
+mod mapping;
+
+pub(crate) use creator::{Creator, with_memories};
+pub(crate) use mapping::{Mapping, PAGE, Shape};

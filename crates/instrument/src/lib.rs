@@ -1,0 +1,347 @@
+//! Rewrites Internet Computer canisters for Wasm-native stable memory.
+//!
+//! [`instrument`] is a pure function: Wasm in, Wasm and a [`Manifest`] out. The output counts instructions as the IC
+//! does, reaches stable memory directly (or through host functions, as before), marks every heap page that it writes,
+//! and is otherwise the canister that it was.
+//!
+//! A stable write, before:
+//!
+//! ```wat
+//! (module
+//!   (import "ic0" "stable64_write" (func $stable64_write (param i64 i64 i64)))
+//!   (memory 1)
+//!   (func (export "canister_update t")
+//!     (call $stable64_write (i64.const 0) (i64.const 0) (i64.const 8))))
+//! ```
+//!
+//! and after, shortened:
+//!
+//! ```wat
+//! (module
+//!   (import "ic0" "stable64_write" (func (param i64 i64 i64)))     ;; kept, never called
+//!   (memory 1)                                                     ;; 0: the canister's own
+//!   (memory i64 0 8192000)                                         ;; 1: stable memory
+//!   (memory 2081 2081)                                             ;; 2: tracking
+//!   (global $counter (export "bedstone:counter") (mut i64) (i64.const 0))
+//!   (func (export "canister_update t")
+//!     …charge 9…
+//!     (call $write (i64.const 0) (i64.const 0) (i64.const 8)))
+//!   (func $write (param $off i64) (param $src i64) (param $len i64)
+//!     …checks…  (i64.store (memory 1) (local.get $off) (i64.load (local.get $src)))))
+//! ```
+//!
+//! Reading order: `parse` makes [`info`]; `validate` refuses what the IC refuses; `meter`, `barrier`, `stable`,
+//! `tracking` and `wrappers` each know one rewriting; `body` applies them to a function; `encode` writes the module.
+#![forbid(unsafe_code)]
+
+pub mod abi;
+mod barrier;
+mod body;
+pub mod cost;
+mod encode;
+pub mod entry_points;
+mod error;
+pub mod info;
+pub mod limits;
+mod meter;
+mod names;
+mod parse;
+mod stable;
+pub mod system_api;
+mod tracking;
+mod validate;
+mod wrappers;
+
+use std::collections::HashMap;
+
+use wasm_encoder::{InstructionSink, ValType};
+
+pub use abi::{Counter, Manifest, StableAccess};
+pub use cost::CostTable;
+pub use error::{Error, ErrorKind};
+
+use abi::{ActiveData, GlobalKind, HeapType, Summary};
+use encode::{AddedFunction, Layout, Parts, Types};
+use entry_points::EntryPoints;
+use info::ModuleInfo;
+use stable::Direction;
+
+/// What to make of a module.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How stable memory is reached.
+    pub stable: StableAccess,
+    /// Where the instruction counter is kept.
+    pub counter: Counter,
+    /// The price list.
+    pub prices: CostTable,
+    /// Whether to validate the output again. Its cost is about that of validating the input.
+    pub revalidate: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            stable: StableAccess::default(),
+            counter: Counter::default(),
+            prices: CostTable::ic_2025_10(),
+            revalidate: true,
+        }
+    }
+}
+
+/// Rewrites a module (plain Wasm, not compressed).
+///
+/// # Errors
+/// If the bytes are not a module that the IC accepts; the error says what and at which byte.
+///
+/// # Panics
+/// If the output does not validate, which would be a defect of this crate.
+pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), Error> {
+    let info = parse::parse(wasm)?;
+    let (entry_points, metadata) = validate::validate(&info, false)?;
+    let mut types = Types::new(&info);
+    let layout = Layout::new(&info, config.counter, config.stable, &mut types);
+
+    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices);
+    let mut bodies = Vec::with_capacity(info.code.len());
+    for index in 0..info.code.len() {
+        bodies.push(rewriter.rewrite(index, &mut types)?);
+    }
+    let stats = rewriter.stats;
+    let function_types = match config.counter {
+        Counter::Global => info.functions.clone(),
+        Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
+    };
+    let globals = mutable_globals(&info);
+    let mut added = helpers(&layout, &config.prices, &globals, &mut types);
+    added.extend(wrappers(&info, &layout, &config.prices, &mut types));
+    let entry_wrappers = entry_wrappers(&info, &layout, &entry_points, &mut types, &mut added);
+    let names = encode::names(&info, &layout);
+    let code_bytes_after = bodies.iter().chain(added.iter().map(|function| &function.body)).map(Vec::len).sum();
+    let functions_added = u32::try_from(added.len()).expect("bounded by imports and exports");
+    let parts = Parts {
+        info: &info,
+        layout: &layout,
+        types: &types,
+        function_types,
+        bodies,
+        added,
+        entry_wrappers,
+        entry_points: &entry_points,
+    };
+    let output = encode::encode(&parts, &names)?;
+    if config.revalidate {
+        if let Err(error) = validate::features_of_output().validate_all(&output) {
+            panic!("a rewritten module does not validate: {error}");
+        }
+    }
+    let summary = Summary {
+        code_bytes: (info.code_section.as_ref().map_or(0, ExactSizeIterator::len), code_bytes_after),
+        module_bytes: (wasm.len(), output.len()),
+        functions_added,
+        stable_calls: stats.stable_calls,
+        stores_marked: stats.stores_marked,
+        stores_elided: stats.stores_elided,
+        blocks: stats.blocks,
+    };
+    let manifest = Manifest {
+        enhanced_orthogonal_persistence: metadata
+            .iter()
+            .any(|section| section.name == "enhanced-orthogonal-persistence"),
+        entry_points,
+        names,
+        heap: heap_type(&info),
+        mutable_globals: globals.iter().map(|(_, kind)| *kind).collect(),
+        data: active_data(&info),
+        metadata,
+        imports: info.imported_functions.iter().map(|import| import.api.name).collect(),
+        compile_charge: compile_charge(&info, &config.prices, stats.compiled_instructions),
+        summary,
+    };
+    Ok((output, manifest))
+}
+
+fn heap_type(info: &ModuleInfo<'_>) -> Option<HeapType> {
+    info.memories.first().map(|memory| HeapType {
+        memory64: memory.memory64,
+        wasm_pages_min: memory.initial,
+        wasm_pages_max: memory.maximum,
+    })
+}
+
+fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
+    info.data
+        .iter()
+        .filter_map(|data| {
+            data.active.map(|(_, offset)| ActiveData { offset, range: data.range.clone() })
+        })
+        .collect()
+}
+
+/// The IC's compile charge, from production's own count of instructions after instrumentation.
+fn compile_charge(info: &ModuleInfo<'_>, prices: &CostTable, instructions: u64) -> u64 {
+    let stable: u64 =
+        info.imported_functions.iter().map(|import| prices.compiled_stable_import(import.api.name)).sum();
+    prices.compile(info.globals.len() as u64, instructions + stable)
+}
+
+/// Mutable globals by index, with their types.
+fn mutable_globals(info: &ModuleInfo<'_>) -> Vec<(u32, GlobalKind)> {
+    use wasmparser::ValType as Type;
+    (0_u32..)
+        .zip(&info.globals)
+        .filter(|(_, global)| global.ty.mutable)
+        .filter_map(|(index, global)| {
+            let kind = match global.ty.content_type {
+                Type::I32 => GlobalKind::I32,
+                Type::I64 => GlobalKind::I64,
+                Type::F32 => GlobalKind::F32,
+                Type::F64 => GlobalKind::F64,
+                Type::V128 => GlobalKind::V128,
+                Type::Ref(_) => return None,
+            };
+            Some((index, kind))
+        })
+        .collect()
+}
+
+/// A function body from local types and operators.
+fn body_of((locals, code): (Vec<ValType>, Vec<u8>)) -> Vec<u8> {
+    let mut function = wasm_encoder::Function::new_with_locals_types(locals);
+    function.raw(code);
+    function.into_raw_body()
+}
+
+/// The helpers, in the order of [`encode::Helpers`].
+fn helpers(
+    layout: &Layout,
+    prices: &CostTable,
+    globals: &[(u32, GlobalKind)],
+    types: &mut Types,
+) -> Vec<AddedFunction> {
+    use ValType::{I32, I64};
+    let heap = layout.heap_type();
+    let counter = layout.counter;
+    let with_locals = |locals: &[ValType], write: &dyn Fn(&mut InstructionSink<'_>)| {
+        let mut code = Vec::new();
+        write(&mut InstructionSink::new(&mut code));
+        body_of((locals.to_vec(), code))
+    };
+    let out_of_instructions = with_locals(&[], &|code| {
+        code.i32_const(abi::TrapCode::OutOfInstructions as i32);
+        layout.slow_call(code, abi::SlowCall::Trap);
+        code.end();
+    });
+    let (save, restore) = tracking::globals_bodies(layout, globals);
+    let access = |direction, slow: bool| {
+        if layout.stable == StableAccess::Host {
+            // Never called; the place is kept so that indices do not depend on the mode.
+            return with_locals(&[], &|code| {
+                layout.counter_in(3).push_result(code);
+                code.end();
+            });
+        }
+        body_of(if slow || !layout.has_heap {
+            stable::slow_access_body(direction, layout, prices)
+        } else {
+            stable::access_body(direction, layout, prices)
+        })
+    };
+    let three = types.helper(counter, &[I64; 3], &[]);
+    let function = |name: &str, type_index, body| AddedFunction { type_index, body, name: name.to_owned() };
+    vec![
+        function("out_of_instructions", types.intern(&[], &[]), out_of_instructions),
+        function(
+            "mark_range",
+            types.intern(&[I64, I64], &[]),
+            with_locals(&[I64], &|code| tracking::mark_range_body(code, layout)),
+        ),
+        function(
+            "bulk",
+            types.helper(counter, &[I64, I64], &[]),
+            with_locals(&[], &|code| tracking::bulk_body(code, layout)),
+        ),
+        function(
+            "heap_grown",
+            types.helper(counter, &[heap], &[heap]),
+            body_of(wrappers::heap_grown_body(layout)),
+        ),
+        function("save_globals", types.intern(&[], &[I32]), save),
+        function("restore_globals", types.intern(&[], &[I32]), restore),
+        function("stable64_read", three, access(Direction::Read, false)),
+        function("stable64_write", three, access(Direction::Write, false)),
+        function("stable64_read", three, access(Direction::Read, true)),
+        function("stable64_write", three, access(Direction::Write, true)),
+    ]
+}
+
+/// One function for each import, in order.
+fn wrappers(
+    info: &ModuleInfo<'_>,
+    layout: &Layout,
+    prices: &CostTable,
+    types: &mut Types,
+) -> Vec<AddedFunction> {
+    let native = layout.stable == StableAccess::Native;
+    (0..)
+        .zip(&info.imported_functions)
+        .map(|(index, import)| {
+            let type_index = match layout.counter {
+                Counter::Global => import.type_index,
+                Counter::Threaded => types.threaded(info, import.type_index),
+            };
+            let body = match import.api.name {
+                "stable64_size" if native => body_of((Vec::new(), stable::size64_body(layout))),
+                "stable64_grow" if native => body_of(stable::grow64_body(layout, prices)),
+                "stable_size" if native => body_of((Vec::new(), stable::size32_body(layout))),
+                "stable_grow" if native => body_of(stable::grow32_body(layout, prices)),
+                "stable_read" if native => body_of(stable::access32_body(Direction::Read, layout, prices)),
+                "stable_write" if native => body_of(stable::access32_body(Direction::Write, layout, prices)),
+                "stable64_read" if native => forward(layout, layout.helpers.read),
+                "stable64_write" if native => forward(layout, layout.helpers.write),
+                _ => body_of(wrappers::wrapper_body(index, import, layout, prices)),
+            };
+            AddedFunction { type_index, body, name: import.api.name.to_owned() }
+        })
+        .collect()
+}
+
+/// A function of three i64 that is another one: reached only through tables; direct calls go to the helper.
+fn forward(layout: &Layout, helper: u32) -> Vec<u8> {
+    let counter = layout.counter_in(3);
+    let mut code = Vec::new();
+    let mut sink = InstructionSink::new(&mut code);
+    sink.local_get(0).local_get(1).local_get(2);
+    counter.call(&mut sink, helper);
+    counter.push_result(&mut sink);
+    sink.end();
+    body_of((Vec::new(), code))
+}
+
+/// Threaded: `() -> ()` functions around the entry points and the start function. Returns them by wrapped function.
+fn entry_wrappers(
+    info: &ModuleInfo<'_>,
+    layout: &Layout,
+    entry_points: &EntryPoints,
+    types: &mut Types,
+    added: &mut Vec<AddedFunction>,
+) -> HashMap<u32, u32> {
+    let mut wrappers = HashMap::new();
+    if layout.counter == Counter::Global {
+        return wrappers;
+    }
+    let type_index = types.intern(&[], &[]);
+    let exported = info.exports.iter().filter(|export| export.kind == info::ExportKind::Function);
+    let entries = exported.filter(|export| entry_points.is_entry(export.name)).map(|export| export.index);
+    for function in entries.chain(info.start) {
+        let own = layout.function(function);
+        let next = layout.entries + u32::try_from(wrappers.len()).expect("bounded by exports");
+        wrappers.entry(own).or_insert_with(|| {
+            let body = body_of((Vec::new(), wrappers::entry_body(layout, own)));
+            added.push(AddedFunction { type_index, body, name: "entry".to_owned() });
+            next
+        });
+    }
+    wrappers
+}

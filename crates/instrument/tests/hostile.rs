@@ -1,0 +1,103 @@
+//! Any bytes: an error or a module, never a panic, and no memory for what a count merely claims.
+
+use bedstone_instrument::{Config, ErrorKind, instrument};
+
+const SAMPLE: &str = r#"(module
+  (import "ic0" "msg_reply" (func $reply)) (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
+  (memory 1 10) (table 3 funcref) (global $g (mut i64) (i64.const 7)) (start $start)
+  (elem (i32.const 0) $reply $f) (elem declare func $write) (data (i32.const 8) "some bytes") (data $p "passive")
+  (func $start (memory.init $p (i32.const 0) (i32.const 0) (i32.const 3)))
+  (func $f (param i32) (result i32) (local i64 f64 v128)
+    (block $out (loop $again (br_if $again (local.get 0)) (br_table $out $again (i32.const 1))))
+    (i32.store offset=4 (i32.const 1) (i32.load8_u (i32.const 2)))
+    (i32.add (i32.const 1) (memory.grow (i32.const 1))))
+  (func (export "canister_update t") (call $write (i64.const 0) (i64.const 0) (i64.const 8))
+    (global.set $g (i64.const 1)) (drop (call_indirect (param i32) (result i32) (i32.const 0) (i32.const 1)))
+    call $reply)
+  (@custom "icp:public candid:service" "service : {}"))"#;
+
+fn sample() -> Vec<u8> {
+    wat::parse_str(SAMPLE).expect("the sample is well-formed")
+}
+
+/// Instruments; what is accepted must validate again, which `Config::default` asserts.
+fn try_it(wasm: &[u8]) -> bool {
+    instrument(wasm, &Config::default()).is_ok()
+}
+
+#[test]
+fn every_truncation_is_an_error_or_a_module() {
+    let wasm = sample();
+    assert!(try_it(&wasm));
+    let accepted = (0..wasm.len()).filter(|len| try_it(&wasm[..*len])).count();
+    assert!(accepted < 8, "only cuts between sections can be accepted");
+}
+
+#[test]
+fn every_changed_byte_is_an_error_or_a_module() {
+    let wasm = sample();
+    for index in 0..wasm.len() {
+        for value in [0x00, 0x01, 0x0b, 0x41, 0x7f, 0x80, 0xff, wasm[index] ^ 1, wasm[index].wrapping_add(1)]
+        {
+            let mut changed = wasm.clone();
+            changed[index] = value;
+            try_it(&changed);
+        }
+    }
+}
+
+#[test]
+fn random_changes_are_errors_or_modules() {
+    let wasm = sample();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..20_000 {
+        let mut changed = wasm.clone();
+        for _ in 0..=random(4) {
+            let index = 8 + random(changed.len() - 8);
+            match random(3) {
+                0 => changed[index] = u8::try_from(random(256)).unwrap(),
+                1 => drop(changed.remove(index)),
+                _ => changed.insert(index, u8::try_from(random(256)).unwrap()),
+            }
+        }
+        try_it(&changed);
+    }
+}
+
+#[test]
+fn claimed_counts_are_not_believed() {
+    const FOUR_BILLION: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    for section in 1..=13_u8 {
+        for tail in [&[][..], &[0; 64][..]] {
+            let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+            wasm.extend([section, u8::try_from(FOUR_BILLION.len() + tail.len()).unwrap()]);
+            wasm.extend(FOUR_BILLION);
+            wasm.extend(tail);
+            let error = instrument(&wasm, &Config::default()).expect_err("no module has that many items");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "section {section}: {error}");
+        }
+    }
+}
+
+#[test]
+fn many_tiny_items_are_handled() {
+    // 300,000 custom sections of 3 bytes each, and 100,000 empty passive data segments.
+    let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+    for _ in 0..300_000 {
+        wasm.extend([0, 1, 0]);
+    }
+    assert!(try_it(&wasm));
+    let mut module = wasm_encoder::Module::new();
+    let mut data = wasm_encoder::DataSection::new();
+    for _ in 0..100_000 {
+        data.passive([]);
+    }
+    module.section(&data);
+    assert!(try_it(&module.finish()));
+}

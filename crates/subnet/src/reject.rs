@@ -1,0 +1,45 @@
+//! How a call fails: the IC's reject code, error code and text.
+
+use std::fmt;
+
+use bedstone_engine::{Fault, Principal};
+
+/// Why a call has no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// The IC's reject code: 1 to 6.
+    pub code: u8,
+    /// The IC's error code, e.g. 502; shown as `IC0502`.
+    pub error_code: u16,
+    /// What happened.
+    pub message: String,
+}
+
+impl Reject {
+    /// With the reject code that goes with the error code's hundreds.
+    pub fn new(error_code: u16, message: impl Into<String>) -> Self {
+        let code = match error_code / 100 {
+            hundreds @ 1..=6 => u8::try_from(hundreds).expect("a digit"),
+            _ => 5,
+        };
+        Self { code, error_code, message: message.into() }
+    }
+
+    /// A canister's fault, in the words a user gets.
+    pub fn of_fault(fault: &Fault, canister: Principal) -> Self {
+        Self::new(fault.code, fault.message(canister))
+    }
+
+    /// The error code as the IC writes it.
+    pub fn error_code_text(&self) -> String {
+        format!("IC{:04}", self.error_code)
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (reject code {}, {})", self.message, self.code, self.error_code_text())
+    }
+}
+
+impl std::error::Error for Reject {}

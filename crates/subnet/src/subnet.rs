@@ -1,0 +1,366 @@
+//! The canisters of a subnet and the calls that reach them from outside.
+//!
+//! Invariants:
+//! - One canister executes one message at a time, in the order of arrival.
+//! - A call never fails half: its reject means that the canister's memories are what they were.
+//! - Ids are given in ascending order and never reused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bedstone_engine::store::Store;
+use bedstone_engine::{
+    Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message, Module,
+    Outcome, Principal, Response, SystemState,
+};
+
+use crate::reject::Reject;
+use crate::saved::Slot;
+
+/// Largest message from outside, in bytes.
+const INGRESS_BYTES_MAX: usize = 2 << 20;
+
+/// What a subnet is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubnetConfig {
+    /// How canisters are run.
+    pub engine: EngineConfig,
+    /// Time at the start, in nanoseconds since 1970; a saved subnet's time is kept if it is later.
+    pub time_nanos: u64,
+}
+
+/// Whether a call's effects are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// An update call.
+    Update,
+    /// A query call.
+    Query,
+}
+
+/// A call from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The canister called.
+    pub canister: Principal,
+    /// Its method.
+    pub method: String,
+    /// The argument's bytes.
+    pub arg: Vec<u8>,
+    /// Who calls.
+    pub caller: Principal,
+    /// Update or query.
+    pub kind: CallKind,
+}
+
+/// A request to install code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    /// Into which canister.
+    pub canister: Principal,
+    /// How.
+    pub mode: InstallMode,
+    /// The module, Wasm or gzip.
+    pub module: Vec<u8>,
+    /// The argument of `canister_init` or `canister_post_upgrade`.
+    pub arg: Vec<u8>,
+    /// Who asks; must be a controller.
+    pub caller: Principal,
+}
+
+/// What became of a call, and what it cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The reply's bytes, or why there is none.
+    pub reply: Result<Vec<u8>, Reject>,
+    /// Instructions charged, page charges included.
+    pub instructions: u64,
+    /// Heap pages (4 KiB) whose contents changed.
+    pub heap_pages_dirtied: u64,
+    /// Stable pages (4 KiB) read or written.
+    pub stable_pages_read: u64,
+    /// Stable pages (4 KiB) written.
+    pub stable_pages_dirtied: u64,
+    /// Lines that the canister logged, a trap's line among them.
+    pub log: Vec<Vec<u8>>,
+}
+
+/// A canister as seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanisterStatus {
+    /// Its id.
+    pub id: Principal,
+    /// SHA-256 of the installed module.
+    pub module_hash: Option<[u8; 32]>,
+    /// Who controls it.
+    pub controllers: Vec<Principal>,
+    /// Goes up with every change.
+    pub version: u64,
+    /// Bytes of heap.
+    pub heap_bytes: u64,
+    /// Bytes of stable memory.
+    pub stable_bytes: u64,
+    /// Cycles held.
+    pub cycles: u128,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Subnet {
+    pub(crate) engine: Engine,
+    pub(crate) time_nanos: u64,
+    pub(crate) canisters: BTreeMap<Principal, Slot>,
+    pub(crate) names: BTreeMap<String, Principal>,
+    pub(crate) next_id: u64,
+    pub(crate) store: Option<Store>,
+    /// Canisters deleted since the last save.
+    pub(crate) deleted: Vec<Canister>,
+}
+
+impl Subnet {
+    /// An empty subnet that lives in memory.
+    ///
+    /// # Errors
+    /// If this machine cannot run compiled Wasm.
+    pub fn new(config: &SubnetConfig) -> Result<Self, Error> {
+        Ok(Self {
+            engine: Engine::new(config.engine)?,
+            time_nanos: config.time_nanos,
+            canisters: BTreeMap::new(),
+            names: BTreeMap::new(),
+            next_id: 0,
+            store: None,
+            deleted: Vec::new(),
+        })
+    }
+
+    /// The time that canisters see, in nanoseconds since 1970.
+    pub fn time_nanos(&self) -> u64 {
+        self.time_nanos
+    }
+
+    /// Moves time on; it never goes back. Due timers fire.
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn advance_to(&mut self, time_nanos: u64) -> Result<(), Error> {
+        self.time_nanos = self.time_nanos.max(time_nanos);
+        self.fire_timers()
+    }
+
+    fn fire_timers(&mut self) -> Result<(), Error> {
+        let ids: Vec<Principal> = self.canisters.keys().copied().collect();
+        for id in ids {
+            let now = self.time_nanos;
+            let Some(Slot::Awake(canister)) = self.canisters.get_mut(&id) else { continue };
+            let due = (1..=now).contains(&canister.system().global_timer);
+            if due && canister.has_method(Entry::GlobalTimer) {
+                canister.deactivate_timer();
+                let caller = Principal::management_canister();
+                canister.execute(&Message { entry: Entry::GlobalTimer, arg: &[], caller, time_nanos: now })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an empty canister with the next id.
+    ///
+    /// # Errors
+    /// If this machine has no address space for another stable memory.
+    pub fn create_canister(&mut self, controllers: Vec<Principal>) -> Result<Principal, Error> {
+        let id = canister_id(self.next_id);
+        let canister = Canister::new(&self.engine, SystemState::new(id, controllers))?;
+        self.next_id += 1;
+        self.canisters.insert(id, Slot::Awake(Box::new(canister)));
+        Ok(id)
+    }
+
+    /// Gives a canister a name, for people.
+    pub fn name_canister(&mut self, name: &str, id: Principal) {
+        self.names.insert(name.to_owned(), id);
+    }
+
+    /// The canister of that name.
+    pub fn canister_named(&self, name: &str) -> Option<Principal> {
+        self.names.get(name).copied()
+    }
+
+    /// Names and ids, in order of the names.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Principal)> {
+        self.names.iter().map(|(name, id)| (name.as_str(), *id))
+    }
+
+    /// Ids of all canisters, ascending.
+    pub fn canisters(&self) -> impl Iterator<Item = Principal> {
+        self.canisters.keys().copied()
+    }
+
+    /// Removes a canister and all that belongs to it. Whether there was one.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn delete_canister(&mut self, id: Principal) -> Result<bool, Error> {
+        if self.awake(id)?.is_none() {
+            return Ok(false);
+        }
+        if let Some(Slot::Awake(canister)) = self.canisters.remove(&id) {
+            self.deleted.push(*canister);
+        }
+        self.names.retain(|_, named| *named != id);
+        Ok(true)
+    }
+
+    /// A canister, read from the store if it has not been used yet.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn canister(&mut self, id: Principal) -> Result<Option<&mut Canister>, Error> {
+        self.awake(id)
+    }
+
+    /// A canister as seen from outside.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn status(&mut self, id: Principal) -> Result<Option<CanisterStatus>, Error> {
+        Ok(self.awake(id)?.map(|canister| {
+            let system = canister.system();
+            CanisterStatus {
+                id,
+                module_hash: canister.module().map(|module| module.hash()),
+                controllers: system.controllers.clone(),
+                version: system.version,
+                heap_bytes: canister.heap_bytes(),
+                stable_bytes: canister.stable_bytes(),
+                cycles: system.cycles,
+            }
+        }))
+    }
+
+    /// A canister's log, oldest record first.
+    ///
+    /// # Errors
+    /// If what was saved of it cannot be read.
+    pub fn log(&mut self, id: Principal) -> Result<Option<Vec<LogRecord>>, Error> {
+        Ok(self.awake(id)?.map(|canister| canister.log().records().cloned().collect()))
+    }
+
+    /// Installs code. The receipt's reply is empty on success.
+    ///
+    /// # Errors
+    /// If this machine fails; everything else is a reject.
+    pub fn install(&mut self, install: &Install) -> Result<Receipt, Error> {
+        let (engine, time_nanos) = (self.engine.clone(), self.time_nanos);
+        let id = install.canister;
+        let Some(canister) = self.awake(id)? else {
+            return Ok(rejected(Reject::new(301, format!("Canister {id} not found."))));
+        };
+        if !canister.system().controllers.contains(&install.caller) {
+            return Ok(rejected(not_a_controller(canister.system(), install.caller)));
+        }
+        let module = match engine.compile(&install.module) {
+            Ok(module) => module,
+            Err(error) if error.kind() == ErrorKind::InvalidModule => {
+                let text = format!("Error from Canister {id}: Canister's Wasm module is not valid: {error}.");
+                return Ok(rejected(Reject::new(505, text)));
+            }
+            Err(error) => return Err(error),
+        };
+        let outcome = canister.install(&Installation {
+            mode: install.mode,
+            module,
+            arg: &install.arg,
+            caller: install.caller,
+            time_nanos,
+        })?;
+        Ok(receipt(outcome, |response| match response {
+            Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
+            _ => Ok(Vec::new()),
+        }))
+    }
+
+    /// Compiles a module, or finds it compiled.
+    ///
+    /// # Errors
+    /// If it is not a module that the IC accepts.
+    pub fn compile(&self, module: &[u8]) -> Result<Arc<Module>, Error> {
+        self.engine.compile(module)
+    }
+
+    /// Executes a call.
+    ///
+    /// # Errors
+    /// If this machine fails; everything else is a reject.
+    pub fn call(&mut self, call: &Call) -> Result<Receipt, Error> {
+        let time_nanos = self.time_nanos;
+        let id = call.canister;
+        if call.arg.len() > INGRESS_BYTES_MAX {
+            let text =
+                format!("the argument has {} bytes; a message may have {INGRESS_BYTES_MAX}", call.arg.len());
+            return Ok(rejected(Reject::new(402, text)));
+        }
+        let Some(canister) = self.awake(id)? else {
+            return Ok(rejected(Reject::new(301, format!("Canister {id} not found"))));
+        };
+        let message = |entry| Message { entry, arg: &call.arg, caller: call.caller, time_nanos };
+        let inspect = Entry::InspectMessage(&call.method);
+        let (entry, silent) = match call.kind {
+            CallKind::Update => (Entry::Update(&call.method), "did not reply to the call"),
+            CallKind::Query => (Entry::Query(&call.method), "did not produce a response"),
+        };
+        if call.kind == CallKind::Update && canister.has_method(entry) && canister.has_method(inspect) {
+            let outcome = canister.execute(&message(inspect))?;
+            match outcome.response {
+                Response::Trapped(fault) => return Ok(rejected(Reject::of_fault(&fault, id))),
+                Response::Reject(text) => return Ok(rejected(Reject::new(406, text))),
+                _ => {}
+            }
+        }
+        let outcome = canister.execute(&message(entry))?;
+        Ok(receipt(outcome, |response| match response {
+            Response::Reply(bytes) => Ok(bytes),
+            Response::Reject(text) => Err(Reject::new(406, text)),
+            Response::None => Err(Reject::new(506, format!("Canister {id} {silent}"))),
+            Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
+        }))
+    }
+}
+
+/// A canister id: the counter, then two bytes that say that it is a canister's.
+fn canister_id(counter: u64) -> Principal {
+    let mut bytes = [1; 10];
+    bytes[..8].copy_from_slice(&counter.to_be_bytes());
+    Principal::from_slice(&bytes)
+}
+
+fn not_a_controller(system: &SystemState, caller: Principal) -> Reject {
+    let controllers: Vec<String> = system.controllers.iter().map(Principal::to_text).collect();
+    let text = format!(
+        "Only the controllers of the canister {} can control it.\nCanister's controllers: {}\nSender's ID: {caller}",
+        system.id,
+        controllers.join(" ")
+    );
+    Reject::new(512, text)
+}
+
+fn rejected(reject: Reject) -> Receipt {
+    Receipt {
+        reply: Err(reject),
+        instructions: 0,
+        heap_pages_dirtied: 0,
+        stable_pages_read: 0,
+        stable_pages_dirtied: 0,
+        log: Vec::new(),
+    }
+}
+
+fn receipt(outcome: Outcome, reply: impl FnOnce(Response) -> Result<Vec<u8>, Reject>) -> Receipt {
+    Receipt {
+        reply: reply(outcome.response),
+        instructions: outcome.instructions,
+        heap_pages_dirtied: outcome.heap_pages_dirtied,
+        stable_pages_read: outcome.stable_pages_accessed,
+        stable_pages_dirtied: outcome.stable_pages_dirtied,
+        log: outcome.log,
+    }
+}
