@@ -11,6 +11,9 @@ use std::ops::Range;
 
 use crate::entry_points::{EntryPoints, MetadataSection};
 
+/// Begins the name of every injected function in the name section, so that backtraces can tell them apart.
+pub const INJECTED: &str = "bedstone:";
+
 /// Version of everything in this file; part of the key of every compiled artefact.
 pub const ABI_VERSION: u32 = 1;
 
@@ -133,6 +136,9 @@ pub struct Manifest {
     pub entry_points: EntryPoints,
     /// Export names of the injected items.
     pub names: Names,
+    /// Where the counter is: as asked for, except that a module with functions of 1,000 parameters or results, which leave
+    /// no room for it, keeps it in a global.
+    pub counter: Counter,
     /// The canister's main memory, if it has one.
     pub heap: Option<HeapType>,
     /// Value types of the mutable globals, in index order: the order in which they are saved.

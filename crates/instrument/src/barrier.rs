@@ -23,7 +23,7 @@
 //!   an `if`, are forgotten at its end; a local set there has a new value after it.
 //! - Marking too much is harmless, since contents decide what changed. Marking too little never happens.
 
-use wasm_encoder::InstructionSink;
+use wasm_encoder::{InstructionSink, ValType};
 use wasmparser::Operator;
 
 use crate::abi::{PAGE_BYTES, tracking};
@@ -387,11 +387,13 @@ fn fixed_arity(operator: &Operator<'_>) -> (usize, usize) {
 
 /// Offset and width in bytes of an operator that stores `value` at `base + offset`: everything that pops
 /// `[base, value]` and writes memory.
-pub(crate) fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
+fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
     use Operator as O;
     let (memarg, width) = match operator {
         O::I32Store8 { memarg } | O::I64Store8 { memarg } | O::V128Store8Lane { memarg, .. } => (memarg, 1),
-        O::I32Store16 { memarg } | O::I64Store16 { memarg } | O::V128Store16Lane { memarg, .. } => (memarg, 2),
+        O::I32Store16 { memarg } | O::I64Store16 { memarg } | O::V128Store16Lane { memarg, .. } => {
+            (memarg, 2)
+        }
         O::I32Store { memarg }
         | O::F32Store { memarg }
         | O::I64Store32 { memarg }
@@ -404,15 +406,44 @@ pub(crate) fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
 }
 
 /// Type of the value that a store pops.
-pub(crate) fn stored_type(operator: &Operator<'_>) -> wasm_encoder::ValType {
-    use Operator as O;
-    use wasm_encoder::ValType;
-    match operator {
-        O::I32Store8 { .. } | O::I32Store16 { .. } | O::I32Store { .. } => ValType::I32,
-        O::I64Store8 { .. } | O::I64Store16 { .. } | O::I64Store32 { .. } | O::I64Store { .. } => ValType::I64,
-        O::F32Store { .. } => ValType::F32,
-        O::F64Store { .. } => ValType::F64,
-        _ => ValType::V128,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    I32,
+    I64,
+    F32,
+    F64,
+    V128,
+}
+
+impl Stored {
+    pub fn val_type(self) -> ValType {
+        match self {
+            Self::I32 => ValType::I32,
+            Self::I64 => ValType::I64,
+            Self::F32 => ValType::F32,
+            Self::F64 => ValType::F64,
+            Self::V128 => ValType::V128,
+        }
+    }
+
+    /// What an operator stores; `None` if it is no store.
+    #[inline]
+    pub fn by(operator: &Operator<'_>) -> Option<Self> {
+        use Operator as O;
+        Some(match operator {
+            O::I32Store8 { .. } | O::I32Store16 { .. } | O::I32Store { .. } => Self::I32,
+            O::I64Store8 { .. } | O::I64Store16 { .. } | O::I64Store32 { .. } | O::I64Store { .. } => {
+                Self::I64
+            }
+            O::F32Store { .. } => Self::F32,
+            O::F64Store { .. } => Self::F64,
+            O::V128Store { .. }
+            | O::V128Store8Lane { .. }
+            | O::V128Store16Lane { .. }
+            | O::V128Store32Lane { .. }
+            | O::V128Store64Lane { .. } => Self::V128,
+            _ => return None,
+        })
     }
 }
 

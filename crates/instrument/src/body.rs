@@ -1,8 +1,9 @@
 //! Rewrites one function body: meters it, marks its stores, re-points its calls.
 //!
-//! Two walks over the operators. The first adds up block costs (`meter`) and decides about stores (`barrier`); the
-//! second copies the bytes of everything that does not change and writes the rest anew. Nothing of the function's own
-//! is renumbered except, under [`Counter::Threaded`], its locals after the parameters, which move up by one.
+//! One walk over the operators adds up block costs (`meter`), decides about stores (`barrier`) and lists what must change:
+//! [`Event`]s, few and small. Then the new code is written: stretches of unchanged bytes are copied, events are written
+//! anew. Nothing of the function's own is renumbered except, under [`Counter::Threaded`], its locals after the
+//! parameters, which move up by one.
 //!
 //! Under [`Counter::Threaded`] the whole body stands in one block, so that branches to the function's own label keep
 //! their depth and land before the code that returns the counter.
@@ -12,11 +13,12 @@ use wasm_encoder::{BlockType, InstructionSink, ValType};
 use wasmparser::Operator;
 
 use crate::abi::{Counter, StableAccess};
-use crate::barrier::{BarrierPlan, StoreMark, emit_mark, store_shape, stored_type};
+use crate::barrier::{BarrierPlan, StoreMark, Stored, emit_mark};
 use crate::cost::CostTable;
 use crate::encode::{Layout, Types};
 use crate::error::Error;
 use crate::info::{FunctionCode, ModuleInfo};
+use crate::limits;
 use crate::meter::{BlockStart, CounterAccess, cut};
 
 /// Numbers gathered over all functions.
@@ -36,8 +38,63 @@ pub(crate) struct BodyRewriter<'a, 'm> {
     layout: &'a Layout,
     prices: &'a CostTable,
     plan: BarrierPlan<'a, 'm>,
-    costs: Vec<u64>,
+    events: Vec<Event>,
+    /// Cost of the block at function entry.
+    entry_cost: u64,
     pub stats: BodyStats,
+}
+
+/// Something in a body that is not just copied.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    /// Position in the module: of the operator, or, for a block, of its first one.
+    at: u32,
+    /// Bytes of the operator; none for a block.
+    len: u8,
+    edit: Edit,
+    /// Indices that the operator names, or the low and high half of a block's cost.
+    a: u32,
+    b: u32,
+}
+
+const _: () = assert!(size_of::<Event>() <= 20, "a hostile body may consist of nothing but events");
+
+impl Event {
+    fn cost(self) -> u64 {
+        u64::from(self.b) << 32 | u64::from(self.a)
+    }
+}
+
+/// What to write instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edit {
+    /// The charge of a block that is not re-entered.
+    Block,
+    /// The charge of a loop's header.
+    Loop,
+    Call,
+    ReturnCall,
+    RefFunc,
+    CallIndirect,
+    ReturnCallIndirect,
+    Return,
+    LocalGet,
+    LocalSet,
+    LocalTee,
+    MemoryGrow,
+    MemoryFill,
+    MemoryCopy,
+    MemoryInit,
+    Drop,
+    Store(Stored),
+}
+
+/// In place of an event's index: the block at function entry has none.
+const BLOCK_AT_ENTRY: usize = usize::MAX;
+
+/// Positions fit: modules have at most 100 MiB.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("modules are smaller than 4 GiB")
 }
 
 /// Locals added to a function, made when first needed.
@@ -73,7 +130,7 @@ impl Temporaries {
 impl<'a, 'm> BodyRewriter<'a, 'm> {
     pub fn new(info: &'a ModuleInfo<'m>, layout: &'a Layout, prices: &'a CostTable) -> Self {
         let plan = BarrierPlan::new(info);
-        Self { info, layout, prices, plan, costs: Vec::new(), stats: BodyStats::default() }
+        Self { info, layout, prices, plan, events: Vec::new(), entry_cost: 0, stats: BodyStats::default() }
     }
 
     /// The new body of defined function `index`: locals and operators.
@@ -91,8 +148,12 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             declared += count;
             locals.push((count, RoundtripReencoder.val_type(ty).map_err(Error::from_reencode)?));
         }
+        let all = u64::from(params) + u64::from(declared);
+        if all > limits::FUNCTION_LOCALS_MAX {
+            return Err(too_large(index, all, "locals", limits::FUNCTION_LOCALS_MAX).at(function.range.start));
+        }
         self.plan.begin((params + declared) as usize, ty.results().len());
-        self.analyse(function)?;
+        self.analyse(function, params)?;
 
         let counter = self.layout.counter_in(params);
         let mut temporaries = Temporaries {
@@ -105,42 +166,59 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             Counter::Global => None,
             Counter::Threaded => Some(types.results_only(info, type_index)),
         };
-        self.emit(function, &mut Emission { code: &mut code, counter, params, outer, types, temporaries: &mut temporaries })?;
+        self.emit(
+            function,
+            &mut Emission { code: &mut code, counter, outer, types, temporaries: &mut temporaries },
+        )?;
 
         // Threaded: the counter is the parameter after the function's own; locals follow it.
         locals.extend(temporaries.types.iter().map(|ty| (1, *ty)));
         let mut body = wasm_encoder::Function::new(locals);
         body.raw(code);
-        Ok(body.into_raw_body())
+        let body = body.into_raw_body();
+        if body.len() as u64 > limits::REWRITTEN_FUNCTION_BYTES_MAX {
+            let (bytes, most) = (body.len() as u64, limits::REWRITTEN_FUNCTION_BYTES_MAX);
+            return Err(too_large(index, bytes, "bytes after rewriting", most).at(function.range.start));
+        }
+        Ok(body)
     }
 
-    /// First walk: costs of the blocks, decisions about the stores.
-    fn analyse(&mut self, function: &FunctionCode<'_>) -> Result<(), Error> {
-        self.costs.clear();
+    /// The walk: what must change, what blocks cost, which stores mark.
+    fn analyse(&mut self, function: &FunctionCode<'_>, params: u32) -> Result<(), Error> {
+        self.events.clear();
         let memory64 = self.layout.memory64;
         let mut cost = 1; // entering a function
-        let mut reentrant = 1;
-        let mut charged = 0;
-        let mut operators = 0;
         let mut start = BlockStart::Reentrant;
-        let mut extra = 0;
+        let mut compiled = 0;
+        let mut block = BLOCK_AT_ENTRY;
+        self.entry_cost = 0;
         let mut reader = function.body.get_operators_reader()?;
         while !reader.eof() {
+            let from = reader.original_position();
             let operator = reader.read()?;
-            operators += 1;
+            let to = reader.original_position();
+            compiled += 1;
             cost += self.prices.operator(&operator, memory64);
-            extra += compile_extra(&operator, memory64);
             self.plan.step(&operator);
+            if let Some((edit, a, b)) = self.edit(&operator, params) {
+                let (at, len) =
+                    (position(from), u8::try_from(to - from).expect("no edited operator is long"));
+                self.events.push(Event { at, len, edit, a, b });
+                compiled += compile_extra(&operator, memory64);
+            }
             if let Some(next) = cut(&operator) {
-                self.costs.push(cost);
-                charged += u64::from(start == BlockStart::Straight && cost > 0);
+                // Now the block that ends here is known as a whole: it is charged where it started.
+                self.close_block(block, cost);
+                compiled += block_extra(start, cost);
                 cost = 0;
                 start = next;
-                reentrant += u64::from(next == BlockStart::Reentrant);
+                block = self.events.len();
+                let edit = if next == BlockStart::Reentrant { Edit::Loop } else { Edit::Block };
+                self.events.push(Event { at: position(to), len: 0, edit, a: 0, b: 0 });
+                self.stats.blocks += 1;
             }
         }
-        self.stats.blocks += self.costs.len() as u64;
-        self.stats.compiled_instructions += operators + 10 * reentrant + 4 * charged + extra;
+        self.stats.compiled_instructions += compiled;
         for mark in self.plan.marks() {
             match mark {
                 StoreMark::Mark { .. } => self.stats.stores_marked += 1,
@@ -150,37 +228,42 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         Ok(())
     }
 
-    /// Second walk: writes the new operators.
+    /// Writes a block's cost where the block starts.
+    fn close_block(&mut self, block: usize, cost: u64) {
+        match self.events.get_mut(block) {
+            None => self.entry_cost = cost,
+            Some(start) => {
+                start.a = u32::try_from(cost & 0xffff_ffff).expect("masked");
+                start.b = u32::try_from(cost >> 32).expect("a block has at most 1,000,000 operators");
+            }
+        }
+    }
+
+    /// Writes the new operators.
     fn emit(&mut self, function: &FunctionCode<'_>, out: &mut Emission<'_>) -> Result<(), Error> {
         let bytes = self.info.bytes;
-        let mut reader = function.body.get_operators_reader()?;
+        let reader = function.body.get_operators_reader()?;
         let mut copied = reader.original_position();
-        let mut block = 0;
+        let end = function.range.end;
         let mut store = 0;
-        out.charge(self.costs[block], BlockStart::Reentrant);
+        out.charge(self.entry_cost, BlockStart::Reentrant);
         if let Some(ty) = out.outer {
             out.sink().block(ty);
         }
-        while !reader.eof() {
-            let from = reader.original_position();
-            let operator = reader.read()?;
-            let to = reader.original_position();
-            let last = reader.eof();
-            if self.changes(&operator) {
-                out.code.extend_from_slice(&bytes[copied..from]);
-                copied = to;
-                self.replace(&operator, &bytes[from..to], &mut store, out);
-            }
-            if let Some(start) = cut(&operator) {
-                out.code.extend_from_slice(&bytes[copied..to]);
-                copied = to;
-                block += 1;
-                if !last {
-                    out.charge(self.costs[block], start);
-                }
+        for index in 0..self.events.len() {
+            let event = self.events[index];
+            let at = event.at as usize;
+            out.code.extend_from_slice(&bytes[copied..at]);
+            copied = at + usize::from(event.len);
+            match event.edit {
+                // After the last operator no block follows.
+                Edit::Block | Edit::Loop if at == end => {}
+                Edit::Block => out.charge(event.cost(), BlockStart::Straight),
+                Edit::Loop => out.charge(event.cost(), BlockStart::Reentrant),
+                _ => self.replace(event, &bytes[at..copied], &mut store, out),
             }
         }
-        out.code.extend_from_slice(&bytes[copied..reader.original_position()]);
+        out.code.extend_from_slice(&bytes[copied..end]);
         if out.outer.is_some() {
             let counter = out.counter;
             counter.push_result(&mut out.sink());
@@ -189,92 +272,100 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         Ok(())
     }
 
-    /// Whether an operator is written anew rather than copied.
-    fn changes(&self, operator: &Operator<'_>) -> bool {
+    /// How an operator is written anew, if it is.
+    #[inline]
+    fn edit(&self, operator: &Operator<'_>, params: u32) -> Option<(Edit, u32, u32)> {
         let threaded = self.layout.counter == Counter::Threaded;
-        match operator {
-            Operator::Call { function_index }
-            | Operator::ReturnCall { function_index }
-            => threaded || *function_index < self.info.import_count(),
-            Operator::RefFunc { function_index } => *function_index < self.info.import_count(),
-            Operator::CallIndirect { .. }
-            | Operator::ReturnCallIndirect { .. }
-            | Operator::Return
-            | Operator::LocalGet { .. }
-            | Operator::LocalSet { .. }
-            | Operator::LocalTee { .. } => threaded,
-            Operator::MemoryGrow { .. }
-            | Operator::MemoryFill { .. }
-            | Operator::MemoryCopy { .. }
-            | Operator::MemoryInit { .. }
-            | Operator::DataDrop { .. }
-            | Operator::ElemDrop { .. } => true,
-            other => store_shape(other).is_some(),
-        }
+        let moved = |index: u32| threaded && index >= params;
+        Some(match *operator {
+            Operator::LocalGet { local_index } if moved(local_index) => (Edit::LocalGet, local_index, 0),
+            Operator::LocalSet { local_index } if moved(local_index) => (Edit::LocalSet, local_index, 0),
+            Operator::LocalTee { local_index } if moved(local_index) => (Edit::LocalTee, local_index, 0),
+            Operator::Call { function_index } if threaded || function_index < self.layout.imports => {
+                (Edit::Call, function_index, 0)
+            }
+            Operator::ReturnCall { function_index } if threaded || function_index < self.layout.imports => {
+                (Edit::ReturnCall, function_index, 0)
+            }
+            Operator::RefFunc { function_index } if function_index < self.layout.imports => {
+                (Edit::RefFunc, function_index, 0)
+            }
+            Operator::CallIndirect { type_index, table_index } if threaded => {
+                (Edit::CallIndirect, type_index, table_index)
+            }
+            Operator::ReturnCallIndirect { type_index, table_index } if threaded => {
+                (Edit::ReturnCallIndirect, type_index, table_index)
+            }
+            Operator::Return if threaded => (Edit::Return, 0, 0),
+            Operator::MemoryGrow { .. } => (Edit::MemoryGrow, 0, 0),
+            Operator::MemoryFill { .. } => (Edit::MemoryFill, 0, 0),
+            Operator::MemoryCopy { .. } => (Edit::MemoryCopy, 0, 0),
+            Operator::MemoryInit { .. } => (Edit::MemoryInit, 0, 0),
+            Operator::DataDrop { .. } | Operator::ElemDrop { .. } => (Edit::Drop, 0, 0),
+            _ => (Edit::Store(Stored::by(operator)?), 0, 0),
+        })
     }
 
-    fn replace(&mut self, operator: &Operator<'_>, raw: &[u8], store: &mut usize, out: &mut Emission<'_>) {
+    fn replace(&mut self, event: Event, raw: &[u8], store: &mut usize, out: &mut Emission<'_>) {
         let counter = out.counter;
         let layout = self.layout;
-        match *operator {
-            Operator::Call { function_index } if self.is_stable64_size(function_index) => {
+        match event.edit {
+            Edit::Call if self.is_stable64_size(event.a) => {
                 self.stats.stable_calls += 1;
                 out.sink().memory_size(layout.stable_memory);
             }
-            Operator::Call { function_index } => {
-                let target = self.target(function_index);
+            Edit::Call => {
+                let target = self.target(event.a);
                 counter.call(&mut out.sink(), target);
             }
-            Operator::ReturnCall { function_index } => {
-                let target = self.target(function_index);
+            Edit::ReturnCall => {
+                let target = self.target(event.a);
                 counter.push_result(&mut out.sink());
                 out.sink().return_call(target);
             }
-            Operator::RefFunc { function_index } => {
-                let target = self.target(function_index);
+            Edit::RefFunc => {
+                let target = layout.function(event.a);
                 out.sink().ref_func(target);
             }
-            Operator::CallIndirect { type_index, table_index } => {
-                let ty = out.counter_under_index(self.info, type_index, table_index);
-                out.sink().call_indirect(table_index, ty);
+            Edit::CallIndirect => {
+                let ty = out.counter_under_index(self.info, event.a, event.b);
+                out.sink().call_indirect(event.b, ty);
                 counter.set(&mut out.sink());
             }
-            Operator::ReturnCallIndirect { type_index, table_index } => {
-                let ty = out.counter_under_index(self.info, type_index, table_index);
-                out.sink().return_call_indirect(table_index, ty);
+            Edit::ReturnCallIndirect => {
+                let ty = out.counter_under_index(self.info, event.a, event.b);
+                out.sink().return_call_indirect(event.b, ty);
             }
-            Operator::Return => {
+            Edit::Return => {
                 counter.push_result(&mut out.sink());
                 out.sink().return_();
             }
-            Operator::LocalGet { local_index } => {
-                let local = out.moved(local_index);
-                out.sink().local_get(local);
+            // The counter took the place behind the parameters.
+            Edit::LocalGet => {
+                out.sink().local_get(event.a + 1);
             }
-            Operator::LocalSet { local_index } => {
-                let local = out.moved(local_index);
-                out.sink().local_set(local);
+            Edit::LocalSet => {
+                out.sink().local_set(event.a + 1);
             }
-            Operator::LocalTee { local_index } => {
-                let local = out.moved(local_index);
-                out.sink().local_tee(local);
+            Edit::LocalTee => {
+                out.sink().local_tee(event.a + 1);
             }
-            Operator::MemoryGrow { .. } => {
+            Edit::MemoryGrow => {
                 out.code.extend_from_slice(raw);
                 counter.call(&mut out.sink(), layout.helpers.heap_grown);
             }
-            Operator::DataDrop { .. } | Operator::ElemDrop { .. } => {
+            Edit::Drop => {
                 out.code.extend_from_slice(raw);
                 out.sink().i32_const(1).global_set(layout.dropped_global);
             }
-            Operator::MemoryFill { .. } => out.bulk(layout, ValType::I32, layout.heap_type(), raw),
-            Operator::MemoryCopy { .. } => out.bulk(layout, layout.heap_type(), layout.heap_type(), raw),
-            Operator::MemoryInit { .. } => out.bulk(layout, ValType::I32, ValType::I32, raw),
-            _ => {
+            Edit::MemoryFill => out.bulk(layout, ValType::I32, layout.heap_type(), raw),
+            Edit::MemoryCopy => out.bulk(layout, layout.heap_type(), layout.heap_type(), raw),
+            Edit::MemoryInit => out.bulk(layout, ValType::I32, ValType::I32, raw),
+            Edit::Store(stored) => {
+                let ty = stored.val_type();
                 let mark = self.plan.marks()[*store];
                 *store += 1;
                 if let StoreMark::Mark { offset } = mark {
-                    let ty = stored_type(operator);
                     let value = out.temporaries.get(Purpose::Stored(ty), ty);
                     let address = out.temporaries.get(Purpose::Address, layout.heap_type());
                     let mut code = out.sink();
@@ -284,6 +375,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
                 }
                 out.code.extend_from_slice(raw);
             }
+            Edit::Block | Edit::Loop => unreachable!("charged by the caller"),
         }
     }
 
@@ -313,8 +405,6 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
 struct Emission<'e> {
     code: &'e mut Vec<u8>,
     counter: CounterAccess,
-    /// Parameters of the original function.
-    params: u32,
     /// Threaded: type of the block around the body.
     outer: Option<BlockType>,
     types: &'e mut Types,
@@ -329,11 +419,6 @@ impl Emission<'_> {
     fn charge(&mut self, cost: u64, start: BlockStart) {
         let counter = self.counter;
         counter.charge_block(&mut self.sink(), cost, start);
-    }
-
-    /// A local's index after the counter took the place behind the parameters.
-    fn moved(&self, local: u32) -> u32 {
-        if local < self.params { local } else { local + 1 }
     }
 
     /// Puts the counter under the table index on the stack; returns the type with the counter.
@@ -371,14 +456,27 @@ impl Emission<'_> {
     }
 }
 
+fn too_large(function: usize, count: u64, what: &str, most: u64) -> Error {
+    let text =
+        format!("Wasm module has a function, number {function}, of {count} {what}; the maximum is {most}.");
+    Error::refused(text)
+}
+
 /// What production's instrumentation adds for one operator (facts of the compile charge).
 fn compile_extra(operator: &Operator<'_>, memory64: bool) -> u64 {
     match operator {
-        Operator::MemoryInit { .. } => 3,
-        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } => {
-            if memory64 { 1 } else { 3 }
-        }
-        Operator::MemoryGrow { .. } => 3,
+        Operator::MemoryInit { .. } | Operator::MemoryGrow { .. } => 3,
+        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } if memory64 => 1,
+        Operator::MemoryFill { .. } | Operator::MemoryCopy { .. } => 3,
         _ => 0,
+    }
+}
+
+/// What production's instrumentation adds for one block.
+fn block_extra(start: BlockStart, cost: u64) -> u64 {
+    match start {
+        BlockStart::Reentrant => 10,
+        BlockStart::Straight if cost > 0 => 4,
+        BlockStart::Straight => 0,
     }
 }

@@ -12,12 +12,13 @@ use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::reencode::{self, Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, EntityType,
-    ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, InstructionSink, MemArg,
-    MemorySection, MemoryType, Module, RefType, TableSection, TableType, TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection,
+    EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection,
+    InstructionSink, MemArg, MemorySection, MemoryType, Module, RefType, TableSection, TableType,
+    TypeSection, ValType,
 };
 
-use crate::abi::{Counter, Names, SLOW_CALLS, SlowCall, STABLE_WASM_PAGES_MAX, StableAccess, tracking};
+use crate::abi::{Counter, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess, tracking};
 use crate::entry_points::EntryPoints;
 use crate::error::Error;
 use crate::info::{self, ModuleInfo};
@@ -187,7 +188,8 @@ impl Types {
         if let Some(index) = self.by_shape.get(&shape) {
             return *index;
         }
-        let index = self.first + u32::try_from(self.added.len()).expect("as many as distinct types in the module");
+        let index =
+            self.first + u32::try_from(self.added.len()).expect("as many as distinct types in the module");
         self.added.push(shape.clone());
         self.by_shape.insert(shape, index);
         index
@@ -231,7 +233,9 @@ fn shape(ty: &wasmparser::FuncType) -> (Vec<ValType>, Vec<ValType>) {
     let convert = |types: &[wasmparser::ValType]| {
         types
             .iter()
-            .map(|ty| RoundtripReencoder.val_type(*ty).expect("the validator accepts numbers and plain references"))
+            .map(|ty| {
+                RoundtripReencoder.val_type(*ty).expect("the validator accepts numbers and plain references")
+            })
             .collect()
     };
     (convert(ty.params()), convert(ty.results()))
@@ -340,6 +344,12 @@ pub(crate) fn encode(parts: &Parts<'_, '_>, names: &Names) -> Result<Vec<u8>, Er
         let named = (custom.name == "name").then(|| crate::names::with_added(custom.data, parts)).flatten();
         let data = named.as_deref().unwrap_or(custom.data);
         module.section(&CustomSection { name: custom.name.into(), data: data.into() });
+    }
+    // Injected functions have names in backtraces even where the canister's own have none.
+    if info.custom.iter().all(|custom| custom.name != "name")
+        && let Some(data) = crate::names::with_added(&[], parts)
+    {
+        module.section(&CustomSection { name: "name".into(), data: data.into() });
     }
     Ok(module.finish())
 }

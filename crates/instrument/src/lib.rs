@@ -100,8 +100,10 @@ impl Default for Config {
 pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), Error> {
     let info = parse::parse(wasm)?;
     let (entry_points, metadata) = validate::validate(&info, false)?;
+    check_room(&info)?;
     let mut types = Types::new(&info);
-    let layout = Layout::new(&info, config.counter, config.stable, &mut types);
+    let counter = counter_form(&info, config.counter);
+    let layout = Layout::new(&info, counter, config.stable, &mut types);
 
     let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices);
     let mut bodies = Vec::with_capacity(info.code.len());
@@ -109,7 +111,7 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         bodies.push(rewriter.rewrite(index, &mut types)?);
     }
     let stats = rewriter.stats;
-    let function_types = match config.counter {
+    let function_types = match counter {
         Counter::Global => info.functions.clone(),
         Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
     };
@@ -118,7 +120,8 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
     added.extend(wrappers(&info, &layout, &config.prices, &mut types));
     let entry_wrappers = entry_wrappers(&info, &layout, &entry_points, &mut types, &mut added);
     let names = encode::names(&info, &layout);
-    let code_bytes_after = bodies.iter().chain(added.iter().map(|function| &function.body)).map(Vec::len).sum();
+    let code_bytes_after =
+        bodies.iter().chain(added.iter().map(|function| &function.body)).map(Vec::len).sum();
     let functions_added = u32::try_from(added.len()).expect("bounded by imports and exports");
     let parts = Parts {
         info: &info,
@@ -131,10 +134,10 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         entry_points: &entry_points,
     };
     let output = encode::encode(&parts, &names)?;
-    if config.revalidate {
-        if let Err(error) = validate::features_of_output().validate_all(&output) {
-            panic!("a rewritten module does not validate: {error}");
-        }
+    if config.revalidate
+        && let Err(error) = validate::features_of_output().validate_all(&output)
+    {
+        panic!("a rewritten module does not validate: {error}");
     }
     let summary = Summary {
         code_bytes: (info.code_section.as_ref().map_or(0, ExactSizeIterator::len), code_bytes_after),
@@ -151,6 +154,7 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
             .any(|section| section.name == "enhanced-orthogonal-persistence"),
         entry_points,
         names,
+        counter,
         heap: heap_type(&info),
         mutable_globals: globals.iter().map(|(_, kind)| *kind).collect(),
         data: active_data(&info),
@@ -160,6 +164,29 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         summary,
     };
     Ok((output, manifest))
+}
+
+/// Refuses modules that leave no room for what is added.
+fn check_room(info: &ModuleInfo<'_>) -> Result<(), Error> {
+    let limited = [
+        ("types", info.types.len() as u64, limits::TYPES_MAX),
+        ("exports", info.exports.len() as u64, limits::EXPORTS_MAX),
+    ];
+    for (what, count, most) in limited {
+        if count > most {
+            let text =
+                format!("Wasm module has {count} {what} which exceeds the maximum number allowed {most}.");
+            return Err(Error::refused(text));
+        }
+    }
+    Ok(())
+}
+
+/// Engines accept functions of at most 1,000 parameters and results; the counter needs one of each.
+fn counter_form(info: &ModuleInfo<'_>, wanted: Counter) -> Counter {
+    const MOST: usize = 1000;
+    let full = info.types.iter().any(|ty| ty.params().len() >= MOST || ty.results().len() >= MOST);
+    if full { Counter::Global } else { wanted }
 }
 
 fn heap_type(info: &ModuleInfo<'_>) -> Option<HeapType> {
@@ -173,9 +200,7 @@ fn heap_type(info: &ModuleInfo<'_>) -> Option<HeapType> {
 fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
     info.data
         .iter()
-        .filter_map(|data| {
-            data.active.map(|(_, offset)| ActiveData { offset, range: data.range.clone() })
-        })
+        .filter_map(|data| data.active.map(|(_, offset)| ActiveData { offset, range: data.range.clone() }))
         .collect()
 }
 

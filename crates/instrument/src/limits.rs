@@ -124,3 +124,15 @@ const _: () = assert!(MESSAGE_STABLE_PAGES_MAX == 524_288);
 const _: () = assert!(UPGRADE_STABLE_PAGES_MAX == 2_097_152);
 const _: () = assert!(QUERY_STABLE_PAGES_MAX == 262_144);
 const _: () = assert!(FUNCTION_COMPLEXITY_MAX <= FUNCTION_OPERATORS_MAX);
+
+// Room for what the rewriter adds. Engines refuse modules beyond these sizes whatever the IC says, so a module that would
+// pass them only after rewriting is refused by name, not turned into something that does not validate.
+
+/// Most types: 1,000,000 by wasmparser, of which up to one for each of the module's, and a few more, are ours.
+pub const TYPES_MAX: u64 = 499_000;
+/// Most exports: 1,000,000 by wasmparser, less ours.
+pub const EXPORTS_MAX: u64 = 999_000;
+/// Most locals of a function, parameters included: 50,000 by wasmparser, less the temporaries of the rewriting.
+pub const FUNCTION_LOCALS_MAX: u64 = 49_980;
+/// Largest function body after rewriting, in bytes: wasmparser's limit.
+pub const REWRITTEN_FUNCTION_BYTES_MAX: u64 = 7_654_321;

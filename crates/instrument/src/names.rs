@@ -6,6 +6,7 @@
 use wasm_encoder::{NameMap, NameSection};
 use wasmparser::{Name, NameSectionReader};
 
+use crate::abi::INJECTED;
 use crate::encode::Parts;
 
 /// The name section's payload with the appended functions' names, or `None` if it does not parse.
@@ -30,7 +31,7 @@ pub(crate) fn with_added(data: &[u8], parts: &Parts<'_, '_>) -> Option<Vec<u8>> 
     }
     let first = parts.info.import_count() + u32::try_from(parts.info.functions.len()).ok()?;
     for (index, added) in (first..).zip(&parts.added) {
-        functions.append(index, &added.name);
+        functions.append(index, &format!("{INJECTED}{}", added.name));
     }
     if let Some(name) = module {
         section.module(name);

@@ -73,7 +73,11 @@ fn push_stable_bytes(code: &mut InstructionSink<'_>, layout: &Layout) {
 }
 
 /// Local types and body of the fast path.
-pub(crate) fn access_body(direction: Direction, layout: &Layout, prices: &CostTable) -> (Vec<ValType>, Vec<u8>) {
+pub(crate) fn access_body(
+    direction: Direction,
+    layout: &Layout,
+    prices: &CostTable,
+) -> (Vec<ValType>, Vec<u8>) {
     let access = Access::new(direction);
     let first = layout.first_local(3);
     let (charged, room, heap, tail) = (first, first + 1, first + 2, first + 3);

@@ -71,9 +71,8 @@ pub(crate) fn globals_bodies(layout: &Layout, kinds: &[(u32, crate::abi::GlobalK
     {
         let (mut save, mut restore) = (InstructionSink::new(&mut save), InstructionSink::new(&mut restore));
         for (slot, &(global, kind)) in (0_u64..).zip(kinds) {
-            let place = |align| {
-                at(layout.tracking_memory, tracking::GLOBALS + slot * tracking::GLOBAL_BYTES, align)
-            };
+            let place =
+                |align| at(layout.tracking_memory, tracking::GLOBALS + slot * tracking::GLOBAL_BYTES, align);
             save.i32_const(0).global_get(global);
             restore.i32_const(0);
             match kind {

@@ -1,6 +1,8 @@
 //! The tests of this crate, in one binary. Each file in this folder is a module here.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod costs;
+mod golden;
 mod hostile;
 mod system_api;
 mod validation;
