@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bedstone_instrument::limits;
-
-use crate::compile::{Engine, Module};
+use crate::compile::{Engine, InstructionLimits, Module};
 use crate::error::Error;
 use crate::execute::{Installed, Job, PRICES, Run, trap_line};
 use crate::instance::Target;
@@ -99,13 +97,20 @@ impl Canister {
         heap.live.read(usize::try_from(at).expect("inside the heap"), into);
     }
 
+    /// The mutable globals' values between messages, 16 bytes each, in index order. Empty before the first instantiation.
+    pub fn globals(&self) -> Vec<u8> {
+        self.installed.as_ref().map_or_else(Vec::new, Installed::globals)
+    }
+
     /// Whether the installed module exports the update or query method.
     pub fn has_method(&self, entry: Entry<'_>) -> bool {
         let Some(installed) = &self.installed else { return false };
         let methods = &installed.module.manifest().entry_points;
         match entry {
             Entry::Update(name) => methods.updates.contains_key(name) || methods.queries.contains_key(name),
-            Entry::Query(name) => methods.queries.contains_key(name) || methods.composite_queries.contains_key(name),
+            Entry::Query(name) => {
+                methods.queries.contains_key(name) || methods.composite_queries.contains_key(name)
+            }
             Entry::GlobalTimer => methods.global_timer.is_some(),
             Entry::Heartbeat => methods.heartbeat.is_some(),
             Entry::InspectMessage(_) => methods.inspect_message.is_some(),
@@ -125,6 +130,11 @@ impl Canister {
             Ok(resolved) => resolved,
             Err(fault) => return Ok(refused(fault)),
         };
+        let heap_bytes = installed.heap.as_ref().map_or(0, |heap| heap.live.len() as u64);
+        let heap_bytes_max = self.system.wasm_memory_limit_bytes;
+        if context == Context::Update && heap_bytes_max > 0 && heap_bytes > heap_bytes_max {
+            return Ok(refused(Fault::wasm_memory_limit(heap_bytes_max, heap_bytes)));
+        }
         let job = Job {
             context,
             target,
@@ -132,7 +142,7 @@ impl Canister {
             caller: message.caller,
             method,
             time_nanos: message.time_nanos,
-            limits: self.system.limits(instruction_limit(context)),
+            limits: self.system.limits(instruction_limit(context, &self.engine.config().instructions)),
         };
         installed.begin(&self.system)?;
         let run = installed.run(&job, &mut self.system)?;
@@ -153,9 +163,8 @@ impl Canister {
         };
         let memory64 = installed.module.manifest().heap.is_some_and(|heap| heap.memory64);
         if succeeded && job.context.replicated() {
+            // Of a replicated query these are burned cycles: the rest it may not change.
             self.system.version += 1;
-        }
-        if keep {
             self.system.apply(&mut run.changes);
         }
         let heap_pages = if job.context.charges_heap_pages() { heap_pages } else { 0 };
@@ -178,17 +187,16 @@ impl Canister {
 }
 
 /// The context, function and method name of an entry.
-fn resolve<'m>(
-    installed: &Installed,
-    entry: Entry<'m>,
-) -> Result<(Context, Target<'m>, &'m str), Fault> {
+fn resolve<'m>(installed: &Installed, entry: Entry<'m>) -> Result<(Context, Target<'m>, &'m str), Fault> {
     let methods = &installed.module.manifest().entry_points;
     let missing = |kind: &str, name: &str| Fault::new(536, format!("Canister has no {kind} method '{name}'"));
     let system = |present: bool, name: &'static str, context| {
         if present { Ok((context, Target::System(name), "")) } else { Err(missing("system", name)) }
     };
     match entry {
-        Entry::Update(name) if methods.updates.contains_key(name) => Ok((Context::Update, Target::Update(name), name)),
+        Entry::Update(name) if methods.updates.contains_key(name) => {
+            Ok((Context::Update, Target::Update(name), name))
+        }
         Entry::Update(name) if methods.queries.contains_key(name) => {
             Ok((Context::ReplicatedQuery, Target::Query(name), name))
         }
@@ -208,21 +216,22 @@ fn resolve<'m>(
         }
         Entry::Heartbeat => system(methods.heartbeat.is_some(), "canister_heartbeat", Context::Heartbeat),
         Entry::InspectMessage(name) => {
-            let (context, target, _) =
-                system(methods.inspect_message.is_some(), "canister_inspect_message", Context::InspectMessage)?;
+            let (context, target, _) = system(
+                methods.inspect_message.is_some(),
+                "canister_inspect_message",
+                Context::InspectMessage,
+            )?;
             Ok((context, target, name))
         }
     }
 }
 
-fn instruction_limit(context: Context) -> u64 {
+fn instruction_limit(context: Context, limits: &InstructionLimits) -> u64 {
     match context {
-        Context::NonReplicatedQuery | Context::CompositeQuery | Context::ReplicatedQuery => {
-            limits::QUERY_INSTRUCTIONS_MAX
-        }
-        Context::InspectMessage => limits::INSPECT_MESSAGE_INSTRUCTIONS_MAX,
-        Context::Start | Context::Init | Context::PreUpgrade => limits::INSTALL_INSTRUCTIONS_MAX,
-        _ => limits::MESSAGE_INSTRUCTIONS_MAX,
+        Context::NonReplicatedQuery | Context::CompositeQuery | Context::ReplicatedQuery => limits.query,
+        Context::InspectMessage => limits.inspect_message,
+        Context::Start | Context::Init | Context::PreUpgrade => limits.install,
+        _ => limits.message,
     }
 }
 

@@ -91,9 +91,7 @@ impl Canister {
                 let heap = save_heap(installed, saved, change)?;
                 // The globals are in the tracking memory only once there is an instance.
                 installed.live(&self.system)?;
-                let globals = installed.module.manifest().mutable_globals.len() * tracking::GLOBAL_BYTES as usize;
-                let globals = installed.memories.tracking.read_vec(tracking::GLOBALS as usize, globals);
-                Some(Code { blob: *blob.as_bytes(), heap, globals })
+                Some(Code { blob: *blob.as_bytes(), heap, globals: installed.globals() })
             }
         };
         let record = Record {
@@ -123,8 +121,8 @@ impl Canister {
     /// # Errors
     /// If the record or what it names does not fit together, or the module does not compile any more.
     pub fn load(engine: &Engine, store: &Store, record: &[u8]) -> Result<Self, Error> {
-        let record: Record =
-            postcard::from_bytes(record).map_err(|error| Error::damaged(format!("a canister's record: {error}")))?;
+        let record: Record = postcard::from_bytes(record)
+            .map_err(|error| Error::damaged(format!("a canister's record: {error}")))?;
         let mut canister = Canister::new(engine, record.system)?;
         canister.log = record.log;
         if let Some(id) = record.stable {
@@ -187,7 +185,12 @@ fn save_heap(
     saved: &mut Saved,
     change: &mut Change,
 ) -> Result<Option<u64>, Error> {
-    let Some(heap) = &mut installed.heap else { return Ok(None) };
+    let Some(heap) = &mut installed.heap else {
+        if let Some(memory) = saved.heap.take() {
+            change.drop_memory(memory);
+        }
+        return Ok(None);
+    };
     place(&mut saved.heap, &mut saved.heap_replaced, change, capacity(limits::HEAP64_BYTES_MAX))?;
     let memory = saved.heap.as_ref().expect("just placed");
     let live = heap.live.clone();
@@ -208,7 +211,9 @@ fn put_pages(change: &mut Change, memory: &Memory, mapping: &Mapping, unsaved: &
 
 /// Copies a saved memory into an empty mapping.
 fn fill(mapping: &Mapping, memory: &Memory) -> Result<(), Error> {
-    mapping.grow_to(usize::try_from(memory.pages().bytes()).expect("64-bit addresses")).map_err(Error::machine)?;
+    mapping
+        .grow_to(usize::try_from(memory.pages().bytes()).expect("64-bit addresses"))
+        .map_err(Error::machine)?;
     each_page(memory, |page, bytes| mapping.write(page * PAGE, bytes));
     Ok(())
 }

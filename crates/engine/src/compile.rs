@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bedstone_instrument::{Config, Counter, Manifest, StableAccess, instrument, limits};
 use sha2::{Digest, Sha256};
@@ -30,6 +30,37 @@ pub struct EngineConfig {
     pub usual_host_functions: bool,
     /// Where the instruction counter is kept.
     pub counter: Counter,
+    /// How many instructions an execution may use.
+    pub instructions: InstructionLimits,
+}
+
+/// How many instructions an execution may use. The default is an application subnet's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstructionLimits {
+    /// Updates, timers, heartbeats, callbacks.
+    pub message: u64,
+    /// Queries, replicated or not.
+    pub query: u64,
+    /// All stages of an installation or upgrade together, compilation included.
+    pub install: u64,
+    /// `canister_inspect_message`.
+    pub inspect_message: u64,
+}
+
+impl InstructionLimits {
+    /// An application subnet's limits.
+    pub const IC: Self = Self {
+        message: limits::MESSAGE_INSTRUCTIONS_MAX,
+        query: limits::QUERY_INSTRUCTIONS_MAX,
+        install: limits::INSTALL_INSTRUCTIONS_MAX,
+        inspect_message: limits::INSPECT_MESSAGE_INSTRUCTIONS_MAX,
+    };
+}
+
+impl Default for InstructionLimits {
+    fn default() -> Self {
+        Self::IC
+    }
 }
 
 /// Compiles modules and owns what they share. Cheap to clone.
@@ -43,7 +74,8 @@ struct Inner {
     engine: wasmtime::Engine,
     /// Host functions for 32-bit and 64-bit heaps.
     linkers: [Linker<MessageState>; 2],
-    modules: Mutex<HashMap<[u8; 32], Arc<Module>>>,
+    /// Compiled modules that some canister still uses.
+    modules: Mutex<HashMap<[u8; 32], Weak<Module>>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -61,7 +93,7 @@ pub struct Module {
     pub(crate) main: Compiled,
     /// The form that counts exactly through traps, if `main` does not.
     exact: OnceLock<Compiled>,
-    engine: std::sync::Weak<Inner>,
+    engine: Weak<Inner>,
 }
 
 impl std::fmt::Debug for Module {
@@ -100,15 +132,15 @@ impl Engine {
         &self.inner.config
     }
 
-    /// Compiles a module, plain or gzip; the same bytes only once.
+    /// Compiles a module, plain or gzip; the same bytes only once while a canister uses them.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidModule`](crate::ErrorKind::InvalidModule) if the IC would not accept it.
     pub fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, Error> {
         let hash: [u8; 32] = Sha256::digest(bytes).into();
         let modules = || self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules().get(&hash) {
-            return Ok(Arc::clone(module));
+        if let Some(module) = modules().get(&hash).and_then(Weak::upgrade) {
+            return Ok(module);
         }
         let wasm = decompress(bytes)?;
         let main = self.inner.compile(&wasm, self.inner.config.counter)?;
@@ -119,7 +151,9 @@ impl Engine {
             exact: OnceLock::new(),
             engine: Arc::downgrade(&self.inner),
         });
-        modules().insert(hash, Arc::clone(&module));
+        let mut modules = modules();
+        modules.retain(|_, module| module.strong_count() > 0);
+        modules.insert(hash, Arc::downgrade(&module));
         Ok(module)
     }
 }
@@ -131,7 +165,7 @@ impl Inner {
         let module = wasmtime::Module::new(&self.engine, &rewritten).map_err(Error::machine)?;
         let memory64 = manifest.heap.is_some_and(|heap| heap.memory64);
         let pre = self.linkers[usize::from(memory64)].instantiate_pre(&module).map_err(Error::machine)?;
-        Ok(Compiled { manifest, pre, counter })
+        Ok(Compiled { counter: manifest.counter, manifest, pre })
     }
 }
 
@@ -185,7 +219,9 @@ fn wasmtime_config() -> wasmtime::Config {
         .with_host_memory(Arc::new(Creator))
         .memory_reservation(RESERVATION_BYTES)
         .memory_guard_size(GUARD_BYTES)
-        .memory_may_move(false)
+        // They never move, but `false` would also say that no memory outgrows the reservation: compiled code would refuse
+        // every access beyond 4 GiB.
+        .memory_may_move(true)
         .memory_init_cow(false);
     config
 }
@@ -197,7 +233,9 @@ fn decompress(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     }
     let declared = match bytes.last_chunk::<4>() {
         Some(size) if bytes.len() >= 16 => u64::from(u32::from_le_bytes(*size)),
-        _ => return Err(Error::module("the gzip file is cut off: it is shorter than a header and a trailer")),
+        _ => {
+            return Err(Error::module("the gzip file is cut off: it is shorter than a header and a trailer"));
+        }
     };
     if declared > limits::MODULE_BYTES_MAX {
         return Err(Error::module(format!(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ic_principal::Principal;
 
+use bedstone_instrument::abi::tracking;
 use bedstone_instrument::{CostTable, Counter};
 
 use crate::compile::Module;
@@ -84,6 +85,12 @@ fn stable_pages_max(context: Context) -> u64 {
 impl Installed {
     pub fn new(module: Arc<Module>, heap: Option<Heap>, memories: Memories, globals_saved: bool) -> Self {
         Self { module, heap, memories, live: None, exact: None, globals_saved }
+    }
+
+    /// The saved globals, [`tracking::GLOBAL_BYTES`] each.
+    pub fn globals(&self) -> Vec<u8> {
+        let bytes = self.module.manifest().mutable_globals.len() * tracking::GLOBAL_BYTES as usize;
+        self.memories.tracking.read_vec(tracking::GLOBALS as usize, bytes)
     }
 
     /// The instance, made now if there is none.
@@ -215,11 +222,11 @@ impl Installed {
         Ok(())
     }
 
-    /// Moves the transaction's record of stable pages to the module that takes this one's place.
+    /// Moves the transaction's record of stable pages to the module that takes this one's place. It stays here if there is
+    /// no instance to move it to.
     pub fn hand_over_touched(&mut self, next: &mut Installed, system: &SystemState) -> Result<(), Error> {
-        self.live(system)?;
-        let touched = std::mem::take(&mut self.live.as_mut().expect("just made").store.data_mut().touched);
-        next.live(system)?.store.data_mut().touched = touched;
+        let target = &mut next.live(system)?.store.data_mut().touched;
+        *target = std::mem::take(&mut self.live(system)?.store.data_mut().touched);
         Ok(())
     }
 }

@@ -12,11 +12,9 @@ use std::sync::Arc;
 
 use ic_principal::Principal;
 
-use bedstone_instrument::limits;
-
 use crate::canister::{Canister, refused};
 use crate::compile::Module;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::execute::{Installed, Job, PRICES, Run, trap_line};
 use crate::instance::Target;
 use crate::memory;
@@ -44,6 +42,7 @@ pub struct Installation<'a> {
 /// What the stages have used so far.
 #[derive(Debug, Default)]
 struct Totals {
+    limit: u64,
     instructions: u64,
     heap_pages: u64,
     stable_accessed: u64,
@@ -71,7 +70,7 @@ impl Totals {
         }
         Outcome {
             response,
-            instructions: self.instructions.min(limits::INSTALL_INSTRUCTIONS_MAX),
+            instructions: self.instructions.min(self.limit),
             heap_pages_dirtied: self.heap_pages,
             stable_pages_accessed: self.stable_accessed,
             stable_pages_dirtied: self.stable_written,
@@ -87,8 +86,12 @@ enum Stop {
 }
 
 impl From<Error> for Stop {
+    /// Of a module that compiled, only its instantiation can still be at fault.
     fn from(error: Error) -> Self {
-        Self::Error(error)
+        match error.kind() {
+            ErrorKind::InvalidModule => Self::Fault(Fault::new(502, error.to_string())),
+            _ => Self::Error(error),
+        }
     }
 }
 
@@ -98,7 +101,8 @@ impl Canister {
     /// # Errors
     /// If this machine fails; a canister's fault is an [`Outcome`].
     pub fn install(&mut self, installation: &Installation<'_>) -> Result<Outcome, Error> {
-        let mut totals = Totals::default();
+        let limit = self.engine.config().instructions.install;
+        let mut totals = Totals { limit, ..Totals::default() };
         let result = match installation.mode {
             InstallMode::Install if self.installed.is_some() => {
                 return Ok(refused(Fault::new(
@@ -215,15 +219,18 @@ impl Canister {
         };
         let memories = memories(&heap, &self.stable)?;
         let mut next = Installed::new(Arc::clone(&installation.module), heap, memories, false);
-        old.hand_over_touched(&mut next, system)?;
-        let result = finish_upgrade(&mut next, installation, system, totals);
+        let result = old.hand_over_touched(&mut next, system).map_err(Stop::from).and_then(|()| {
+            finish_upgrade(&mut next, installation, system, totals).or_else(|stop| {
+                next.hand_over_touched(old, system)?;
+                Err(stop)
+            })
+        });
         match result {
             Ok(()) => {
                 next.commit(&mut self.stable_unsaved)?;
                 Ok((next, keep))
             }
             Err(stop) => {
-                next.hand_over_touched(old, system)?;
                 if keep {
                     old.heap = next.heap.take();
                 }
@@ -282,10 +289,7 @@ fn fresh_heap(module: &Module) -> Result<Option<crate::dirty::Heap>, Error> {
     Ok(Some(heap))
 }
 
-fn memories(
-    heap: &Option<crate::dirty::Heap>,
-    stable: &Arc<crate::sys::Mapping>,
-) -> Result<Memories, Error> {
+fn memories(heap: &Option<crate::dirty::Heap>, stable: &Arc<crate::sys::Mapping>) -> Result<Memories, Error> {
     Ok(Memories {
         heap: heap.as_ref().map(|heap| Arc::clone(&heap.live)),
         stable: Arc::clone(stable),
@@ -305,8 +309,8 @@ fn run_stage(
     if !installed.live(system)?.has(target) {
         return Ok(());
     }
-    let mut run_limits = system.limits(limits::INSTALL_INSTRUCTIONS_MAX);
-    run_limits.instructions = limits::INSTALL_INSTRUCTIONS_MAX.saturating_sub(totals.instructions);
+    let mut run_limits = system.limits(totals.limit);
+    run_limits.instructions = totals.limit.saturating_sub(totals.instructions);
     let job = Job {
         context,
         target,

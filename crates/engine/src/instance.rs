@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use bedstone_instrument::abi::INJECTED;
 use wasmtime::{Global, Instance, Memory, Store, TypedFunc, WasmBacktrace};
 
 use crate::compile::Compiled;
@@ -73,7 +74,12 @@ impl Live {
         }
         mappings.push(memories.tracking.clone());
         let instance =
-            with_memories(&mappings, || compiled.pre.instantiate(&mut store)).map_err(Error::machine)?;
+            with_memories(&mappings, || compiled.pre.instantiate(&mut store)).map_err(|error| {
+                match error.is::<wasmtime::Trap>() {
+                    true => Error::module(trap_fault(&error).detail), // an element segment beyond its table
+                    false => Error::machine(error),
+                }
+            })?;
 
         const CONTRACT: &str = "the manifest names what the rewriter exported";
         let counter = instance.get_global(&mut store, &names.counter).expect(CONTRACT);
@@ -89,10 +95,8 @@ impl Live {
         }
         let save_globals = instance.get_typed_func(&mut store, &names.save_globals).expect(CONTRACT);
         let restore_globals = instance.get_typed_func(&mut store, &names.restore_globals).expect(CONTRACT);
-        let start = names
-            .start
-            .as_ref()
-            .map(|name| instance.get_typed_func(&mut store, name).expect(CONTRACT));
+        let start =
+            names.start.as_ref().map(|name| instance.get_typed_func(&mut store, name).expect(CONTRACT));
         store.data_mut().handles = Some(Handles { counter, heap });
         let mut live = Self {
             store,
@@ -209,20 +213,27 @@ fn trap_fault(error: &wasmtime::Error) -> Fault {
     }
 }
 
-/// The IC's form: a frame per line, innermost first; nothing if no frame has a name.
+/// The IC's form: a frame per line, innermost first; nothing if no frame has a name. Of injected functions only those that
+/// take a stable function's place are shown, each call of one as one frame, however many functions make it up.
 fn format_backtrace(backtrace: &WasmBacktrace) -> Option<String> {
-    const HELPERS: [&str; 2] = ["entry", "out_of_instructions"];
-    let mut text = "Canister Backtrace:".to_owned();
+    let mut lines = Vec::new();
     let mut named = false;
+    let mut inside_stable = false;
     for frame in backtrace.frames() {
-        match frame.func_name() {
-            Some(name) if HELPERS.contains(&name) => {}
-            Some(name) => {
-                named = true;
-                text.push_str(&format!("\n{:#}", rustc_demangle::demangle(name)));
-            }
-            None => text.push_str(&format!("\nunknown function at index {}", frame.func_index())),
+        let name = frame.func_name();
+        let injected = name.and_then(|name| name.strip_prefix(INJECTED));
+        if injected.is_some_and(|name| !name.starts_with("stable")) {
+            continue;
         }
+        if injected.is_some() && inside_stable {
+            lines.pop();
+        }
+        inside_stable = injected.is_some();
+        named |= name.is_some();
+        lines.push(match injected.or(name) {
+            Some(name) => format!("\n{:#}", rustc_demangle::demangle(name)),
+            None => format!("\nunknown function at index {}", frame.func_index()),
+        });
     }
-    named.then_some(text)
+    named.then(|| format!("Canister Backtrace:{}", lines.concat()))
 }

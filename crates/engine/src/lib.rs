@@ -32,7 +32,7 @@ pub use bedstone_instrument::{Counter, Manifest, StableAccess};
 pub use bedstone_store as store;
 pub use canister::Canister;
 pub use commit::CANISTER_KEYS;
-pub use compile::{Engine, EngineConfig, Module};
+pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
 pub use error::{Error, ErrorKind};
 pub use ic_principal::Principal;
 pub use install::Installation;

@@ -64,8 +64,21 @@ impl Fault {
 
     /// The message used up `limit` instructions.
     pub(crate) fn out_of_instructions(limit: u64) -> Self {
-        let text = format!("Canister exceeded the limit of {limit} instructions for single message execution.");
+        let text =
+            format!("Canister exceeded the limit of {limit} instructions for single message execution.");
         Self::new(522, text)
+    }
+
+    /// The heap is larger than the canister allows itself.
+    pub(crate) fn wasm_memory_limit(limit: u64, bytes: u64) -> Self {
+        let text = format!(
+            "Canister exceeded its current Wasm memory limit of {limit} bytes. The peak Wasm memory usage was {bytes} bytes. \
+             If the canister reaches 4GiB, then it may stop functioning and may become unrecoverable. Please reach out to the \
+             canister owner to investigate the reason for the increased memory usage. It might be necessary to move data from \
+             the Wasm memory to the stable memory. If such high Wasm memory usage is expected and safe, then the developer can \
+             increase the Wasm memory limit in the canister settings"
+        );
+        Self::new(539, text)
     }
 
     /// The IC's text for a user: `Error from Canister <id>: <detail>.`

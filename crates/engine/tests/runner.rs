@@ -1,7 +1,18 @@
 //! The engine's tests, one binary. Wasm needs a large stack, so each test runs on one of its own.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
+mod canisters;
+mod contexts;
 mod counts;
+mod faults;
+mod lockstep;
+mod machine;
+mod persistence;
+mod rollback;
+mod stable_edges;
 mod support;
+mod twins;
+mod upgrades;
 
 #[test]
 fn no_test_file_is_forgotten() {

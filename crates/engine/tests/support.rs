@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bedstone_engine::{
-    Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Module, Outcome,
-    Principal, Response, StableAccess, SystemState,
+    Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation, InstructionLimits, Message,
+    Module, Outcome, Principal, Response, StableAccess, SystemState,
 };
 
 /// All ways to run a canister that must not be told apart.
@@ -17,7 +17,7 @@ pub const MODES: [(&str, EngineConfig); 5] = [
 ];
 
 const fn config(stable: StableAccess, usual_host_functions: bool, counter: Counter) -> EngineConfig {
-    EngineConfig { stable, usual_host_functions, counter }
+    EngineConfig { stable, usual_host_functions, counter, instructions: InstructionLimits::IC }
 }
 
 /// Runs a test on a stack as large as production's canisters may need.
@@ -69,8 +69,13 @@ impl Subject {
     }
 
     pub fn install_module(&mut self, module: Arc<Module>, mode: InstallMode, arg: &[u8]) -> Outcome {
-        let installation =
-            Installation { mode, module, arg, caller: Principal::anonymous(), time_nanos: 1_700_000_000_000_000_000 };
+        let installation = Installation {
+            mode,
+            module,
+            arg,
+            caller: Principal::anonymous(),
+            time_nanos: 1_700_000_000_000_000_000,
+        };
         self.canister.install(&installation).unwrap()
     }
 

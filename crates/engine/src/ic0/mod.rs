@@ -58,7 +58,10 @@ impl Pointer for u64 {
 }
 
 /// Links everything for modules with 32-bit (`P = u32`) or 64-bit (`P = u64`) heaps.
-pub(crate) fn link<P: Pointer>(linker: &mut Linker<MessageState>, stable: HostFunctions) -> wasmtime::Result<()> {
+pub(crate) fn link<P: Pointer>(
+    linker: &mut Linker<MessageState>,
+    stable: HostFunctions,
+) -> wasmtime::Result<()> {
     message::link::<P>(linker)?;
     reply::link::<P>(linker)?;
     environment::link::<P>(linker)?;

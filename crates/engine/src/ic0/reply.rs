@@ -41,9 +41,7 @@ pub(super) fn link<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::R
         let most = reply_bytes_max(state.context);
         let total = state.reply_data.len() + bytes;
         if total > most {
-            let text = format!(
-                "ic0.{NAME}: application payload size ({total}) cannot be larger than {most}"
-            );
+            let text = format!("ic0.{NAME}: application payload size ({total}) cannot be larger than {most}");
             return Err(state.fail(Fault::contract(text)));
         }
         let heap = state.memories.heap.as_ref().expect("the range was checked");

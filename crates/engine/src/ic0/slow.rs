@@ -50,12 +50,5 @@ fn heap_grown(mut caller: Host<'_>, _old_wasm_pages: u64) -> wasmtime::Result<()
         return Ok(());
     }
     debug_assert_eq!(bytes % PAGE_BYTES, 0);
-    let text = format!(
-        "Canister exceeded its current Wasm memory limit of {limit} bytes. The peak Wasm memory usage was {bytes} bytes. \
-         If the canister reaches 4GiB, then it may stop functioning and may become unrecoverable. Please reach out to the \
-         canister owner to investigate the reason for the increased memory usage. It might be necessary to move data from \
-         the Wasm memory to the stable memory. If such high Wasm memory usage is expected and safe, then the developer can \
-         increase the Wasm memory limit in the canister settings"
-    );
-    Err(state.fail(Fault::new(539, text)))
+    Err(state.fail(Fault::wasm_memory_limit(limit, bytes)))
 }

@@ -69,14 +69,22 @@ fn link_form(
     linker.func_wrap("ic0", "stable64_grow", |caller: Host<'_>, pages: u64| {
         grow(caller.data(), pages, STABLE_WASM_PAGES_MAX).unwrap_or(u64::MAX)
     })?;
-    linker.func_wrap("ic0", "stable64_read", move |mut caller: Host<'_>, to: u64, from: u64, bytes: u64| {
-        refuse_beyond_heap(&mut caller, from, to, bytes)?;
-        read(&mut caller, heap, to, from, bytes)
-    })?;
-    linker.func_wrap("ic0", "stable64_write", move |mut caller: Host<'_>, to: u64, from: u64, bytes: u64| {
-        refuse_beyond_heap(&mut caller, to, from, bytes)?;
-        write(&mut caller, heap, to, from, bytes)
-    })?;
+    linker.func_wrap(
+        "ic0",
+        "stable64_read",
+        move |mut caller: Host<'_>, to: u64, from: u64, bytes: u64| {
+            refuse_beyond_heap(&mut caller, from, to, bytes)?;
+            read(&mut caller, heap, to, from, bytes)
+        },
+    )?;
+    linker.func_wrap(
+        "ic0",
+        "stable64_write",
+        move |mut caller: Host<'_>, to: u64, from: u64, bytes: u64| {
+            refuse_beyond_heap(&mut caller, to, from, bytes)?;
+            write(&mut caller, heap, to, from, bytes)
+        },
+    )?;
     linker.func_wrap("ic0", "stable_size", |mut caller: Host<'_>| {
         refuse_large(&mut caller)?;
         Ok(small(wasm_pages(caller.data())))
@@ -91,12 +99,16 @@ fn link_form(
         }
         read(&mut caller, heap, to.into(), from.into(), bytes.into())
     })?;
-    linker.func_wrap("ic0", "stable_write", move |mut caller: Host<'_>, to: u32, from: u32, bytes: u32| {
-        refuse_large(&mut caller)?;
-        // Unlike the 64-bit function this one looks at the offset of an empty write.
-        check_stable_range(&mut caller, to.into(), bytes.into())?;
-        write(&mut caller, heap, to.into(), from.into(), bytes.into())
-    })?;
+    linker.func_wrap(
+        "ic0",
+        "stable_write",
+        move |mut caller: Host<'_>, to: u32, from: u32, bytes: u32| {
+            refuse_large(&mut caller)?;
+            // Unlike the 64-bit function this one looks at the offset of an empty write.
+            check_stable_range(&mut caller, to.into(), bytes.into())?;
+            write(&mut caller, heap, to.into(), from.into(), bytes.into())
+        },
+    )?;
     Ok(())
 }
 

@@ -31,7 +31,8 @@ fn text(caller: &Host<'_>, from: u64, bytes: u64, bad: &str) -> Vec<u8> {
 pub(super) fn link<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::Result<()> {
     linker.func_wrap("ic0", "debug_print", |mut caller: Host<'_>, from: P, bytes: P| {
         charge_log(&mut caller, bytes.bytes())?;
-        let line = text(&caller, from.bytes(), bytes.bytes(), "(debug_print message is out of memory bounds)");
+        let line =
+            text(&caller, from.bytes(), bytes.bytes(), "(debug_print message is out of memory bounds)");
         caller.data_mut().log.append(line);
         Ok(())
     })?;

@@ -54,7 +54,9 @@ unsafe impl MemoryCreator for Creator {
             .ok_or("a module has more memories than the engine prepared")?;
         let wanted = reserved_size_in_bytes.unwrap_or(0) + guard_size_in_bytes;
         assert!(mapping.reserved() >= wanted, "a mapping of {} bytes for {wanted}", mapping.reserved());
-        mapping.grow_to(minimum).map_err(|error| format!("cannot make {minimum} bytes of memory: {error}"))?;
+        mapping
+            .grow_to(minimum)
+            .map_err(|error| format!("cannot make {minimum} bytes of memory: {error}"))?;
         Ok(Box::new(Memory(mapping)))
     }
 }

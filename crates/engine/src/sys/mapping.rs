@@ -57,7 +57,8 @@ impl Mapping {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let base = NonNull::new(address.cast::<u8>()).expect("mmap does not return null for an address it chose");
+        let base =
+            NonNull::new(address.cast::<u8>()).expect("mmap does not return null for an address it chose");
         let mapping = Self { base, reserved, capacity: shape.capacity, len: AtomicUsize::new(0) };
         if !shape.huge_pages {
             // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which
@@ -211,26 +212,30 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(from, to, PAGE) }
     }
 
-    /// Calls `visit` with the offset of each non-zero byte in `at .. at + bytes`, ascending. Reads eight at a time.
+    /// Calls `visit` with the offset of each non-zero byte in `at .. at + bytes`, ascending. `at` and `bytes` are
+    /// multiples of eight.
     pub fn each_set_byte(&self, at: usize, bytes: usize, mut visit: impl FnMut(usize)) {
         let start = self.address(at, bytes);
-        assert_eq!(at % 8, 0, "maps start at whole words");
-        let words = bytes / 8;
-        for word in 0..words {
-            // SAFETY: `word < bytes / 8`, so the eight bytes lie in the checked range.
+        assert!(at.is_multiple_of(8) && bytes.is_multiple_of(8), "maps are made of whole words");
+        let word_at = |word: usize| {
+            // SAFETY: `word < bytes / 8`, so the eight bytes lie in the range that `address` checked.
             let address = unsafe { start.add(word * 8) };
-            // SAFETY: the base is page-aligned and `at` a multiple of eight, so the word is aligned.
-            let value = unsafe { address.cast::<u64>().read() };
-            let mut left = u64::from_le(value);
-            while left != 0 {
-                let byte = left.trailing_zeros() / 8;
-                visit(word * 8 + byte as usize);
-                left &= !(0xff << (byte * 8));
+            // SAFETY: readable as checked; the base is page-aligned and `at` a multiple of eight, so it is aligned.
+            unsafe { address.cast::<u64>().read() }
+        };
+        let words = bytes / 8;
+        for block in (0..words).step_by(8) {
+            let end = (block + 8).min(words);
+            if (block..end).fold(0, |all, word| all | word_at(word)) == 0 {
+                continue;
             }
-        }
-        for offset in words * 8..bytes {
-            if self.byte(at + offset) != 0 {
-                visit(offset);
+            for word in block..end {
+                let mut left = u64::from_le(word_at(word));
+                while left != 0 {
+                    let byte = left.trailing_zeros() / 8;
+                    visit(word * 8 + byte as usize);
+                    left &= !(0xff << (byte * 8));
+                }
             }
         }
     }
@@ -281,7 +286,7 @@ mod tests {
             mapping.set_byte(at, 1);
         }
         let mut found = Vec::new();
-        mapping.each_set_byte(0, 4095, |at| found.push(at));
+        mapping.each_set_byte(0, 4096, |at| found.push(at));
         assert_eq!(found, [0, 7, 8, 100, 4094]);
     }
 
