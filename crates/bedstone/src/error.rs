@@ -10,6 +10,8 @@ use bedstone_subnet::{Reject, engine};
 pub enum Error {
     /// The canister, or the IC's rules, refused the call.
     Rejected(Reject),
+    /// Bytes that are not a module that the IC accepts.
+    Module(String),
     /// Candid text or bytes that do not fit.
     Candid(String),
     /// The state directory: in use, foreign, damaged, full.
@@ -34,7 +36,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(reject) => reject.fmt(f),
-            Self::Candid(text) | Self::State(text) | Self::Machine(text) | Self::NotFound(text) => f.write_str(text),
+            Self::Module(text)
+            | Self::Candid(text)
+            | Self::State(text)
+            | Self::Machine(text)
+            | Self::NotFound(text) => f.write_str(text),
         }
     }
 }
@@ -51,13 +57,17 @@ impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
         match error.kind() {
             engine::ErrorKind::Store | engine::ErrorKind::Damaged => Self::State(error.to_string()),
-            _ => Self::Machine(error.to_string()),
+            engine::ErrorKind::InvalidModule => Self::Module(error.to_string()),
+            engine::ErrorKind::Machine => Self::Machine(error.to_string()),
         }
     }
 }
 
 impl From<engine::store::Error> for Error {
     fn from(error: engine::store::Error) -> Self {
-        Self::State(error.to_string())
+        match error.kind() {
+            engine::store::ErrorKind::NotFound => Self::NotFound(error.to_string()),
+            _ => Self::State(error.to_string()),
+        }
     }
 }

@@ -51,9 +51,12 @@ impl Interface {
     pub fn encode(&self, method: &str, text: &str) -> Result<Vec<u8>, Error> {
         let args = parse(text)?;
         let Some(function) = self.method(method) else { return untyped(&args) };
-        let types: Vec<_> = function.args.iter().map(|arg| arg.clone()).collect();
+        let types = function.args.to_vec();
         args.to_bytes_with_types(&self.types, &types).map_err(|error| {
-            Error::Candid(format!("the argument of {method} does not have the types {}: {error}", show(&types)))
+            Error::Candid(format!(
+                "the argument of {method} does not have the types {}: {error}",
+                show(&types)
+            ))
         })
     }
 
@@ -64,7 +67,7 @@ impl Interface {
     pub fn encode_init(&self, text: &str) -> Result<Vec<u8>, Error> {
         let args = parse(text)?;
         let types = match self.actor.as_ref().map(AsRef::as_ref) {
-            Some(TypeInner::Class(args, _)) => args.iter().map(|arg| arg.clone()).collect(),
+            Some(TypeInner::Class(args, _)) => args.to_vec(),
             _ => Vec::new(),
         };
         if types.is_empty() {
@@ -81,7 +84,7 @@ impl Interface {
     /// If the bytes are not Candid or not what the method returns.
     pub fn decode(&self, method: &str, reply: &[u8]) -> Result<String, Error> {
         let Some(function) = self.method(method) else { return Self::decode_untyped(reply) };
-        let types: Vec<_> = function.rets.iter().map(|ret| ret.clone()).collect();
+        let types = function.rets.to_vec();
         IDLArgs::from_bytes_with_types(reply, &self.types, &types)
             .map(|args| args.to_string())
             .map_err(|error| Error::Candid(format!("the reply of {method} does not have its types: {error}")))

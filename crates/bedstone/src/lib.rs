@@ -37,3 +37,8 @@ pub use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject};
 pub use error::Error;
 pub use interface::Interface;
 pub use network::{Network, NetworkBuilder, Receipt, StableMemory};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedstone_subnet::engine::store::{Config as StoreConfig, FileDisk, Store};
-use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Principal, StableAccess};
+use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess};
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
 use sha2::{Digest, Sha256};
@@ -32,6 +32,8 @@ pub struct NetworkBuilder {
     engine: EngineConfig,
     time_nanos: u64,
     state_dir: Option<PathBuf>,
+    /// Whether a state directory that is not there is made.
+    make_state_dir: bool,
     lock_wait: Duration,
 }
 
@@ -69,6 +71,7 @@ impl Default for NetworkBuilder {
             engine: EngineConfig::default(),
             time_nanos: DEFAULT_TIME_NANOS,
             state_dir: None,
+            make_state_dir: true,
             lock_wait: Duration::ZERO,
         }
     }
@@ -96,7 +99,13 @@ impl NetworkBuilder {
     /// Where the state is kept; made if it is not there.
     pub fn state_dir(mut self, directory: impl AsRef<Path>) -> Self {
         self.state_dir = Some(directory.as_ref().to_owned());
+        self.make_state_dir = true;
         self
+    }
+
+    /// Where the state is kept; [`Error::NotFound`] if there is none, and none is made.
+    pub fn existing_state_dir(self, directory: impl AsRef<Path>) -> Self {
+        Self { make_state_dir: false, ..self.state_dir(directory) }
     }
 
     /// How long to wait for a state directory that another process uses.
@@ -118,7 +127,11 @@ impl NetworkBuilder {
                 .map_err(|error| Error::Machine(format!("the system gives no random bytes: {error}")))?;
             let mut store_config = StoreConfig::new(seed);
             store_config.lock_wait = self.lock_wait;
-            let (store, _) = Store::open_or_create(Arc::new(FileDisk::new(directory)), &store_config)?;
+            let disk = Arc::new(FileDisk::new(directory));
+            let (store, _) = match self.make_state_dir {
+                true => Store::open_or_create(disk, &store_config)?,
+                false => Store::open(disk, &store_config)?,
+            };
             Ok(Subnet::open(&config, store)?)
         })?;
         Ok(Network { worker })
@@ -159,7 +172,12 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Rejected`] if the module is invalid, the canister is not empty, or `canister_init` fails.
-    pub fn install(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+    pub fn install(
+        &self,
+        canister: Principal,
+        module: &[u8],
+        args: impl ArgumentEncoder,
+    ) -> Result<Receipt, Error> {
         self.install_typed(canister, InstallMode::Install, module, args)
     }
 
@@ -167,7 +185,12 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::install`].
-    pub fn reinstall(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+    pub fn reinstall(
+        &self,
+        canister: Principal,
+        module: &[u8],
+        args: impl ArgumentEncoder,
+    ) -> Result<Receipt, Error> {
         self.install_typed(canister, InstallMode::Reinstall, module, args)
     }
 
@@ -176,7 +199,12 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::install`], or if an upgrade hook fails; the old module and all data are then as before.
-    pub fn upgrade(&self, canister: Principal, module: &[u8], args: impl ArgumentEncoder) -> Result<Receipt, Error> {
+    pub fn upgrade(
+        &self,
+        canister: Principal,
+        module: &[u8],
+        args: impl ArgumentEncoder,
+    ) -> Result<Receipt, Error> {
         let keep = self.both_persist_heap(canister, module)?;
         let mode = InstallMode::Upgrade { skip_pre_upgrade: false, wasm_memory_persistence: keep };
         self.install_typed(canister, mode, module, args)
@@ -211,7 +239,8 @@ impl Network {
                 canister.module().map(|module| module.manifest().enhanced_orthogonal_persistence)
             });
             // An invalid module is reported by the installation.
-            let new = subnet.compile(&module).is_ok_and(|module| module.manifest().enhanced_orthogonal_persistence);
+            let new =
+                subnet.compile(&module).is_ok_and(|module| module.manifest().enhanced_orthogonal_persistence);
             Ok((old == Some(true) && new).then_some(crate::WasmMemoryPersistence::Keep))
         })
     }
@@ -260,7 +289,8 @@ impl Network {
         let caller = Principal::anonymous();
         let call = Call { canister, method: method.to_owned(), arg: encode(args)?, caller, kind };
         let reply = self.call(call)?.reply?;
-        decode_args(&reply).map_err(|error| Error::Candid(format!("the reply of {method} has other types: {error}")))
+        decode_args(&reply)
+            .map_err(|error| Error::Candid(format!("the reply of {method} has other types: {error}")))
     }
 
     /// Executes a call; everything a canister can do wrong is in the receipt.
@@ -320,15 +350,21 @@ impl Network {
     pub fn interface(&self, canister: Principal) -> Result<Option<Interface>, Error> {
         let did = self.worker.run(move |subnet| -> Result<Option<Vec<u8>>, Error> {
             let module = subnet.canister(canister)?.and_then(|canister| canister.module().cloned());
-            Ok(module.and_then(|module| {
-                let sections = &module.manifest().metadata;
-                sections.iter().find(|section| section.name == "candid:service").map(|section| section.data.clone())
-            }))
+            Ok(module.and_then(|module| candid_service(&module)))
         })?;
-        match did {
-            None => Ok(None),
-            Some(did) => Interface::parse(&String::from_utf8_lossy(&did)).map(Some),
-        }
+        did.map(|did| Interface::parse(&String::from_utf8_lossy(&did))).transpose()
+    }
+
+    /// The Candid interface that a module (Wasm or gzip) carries, before it is installed. Compiles it, which its
+    /// installation then need not do again.
+    ///
+    /// # Errors
+    /// [`Error::Module`] if the IC would not accept it, [`Error::Candid`] if the section is not Candid.
+    pub fn module_interface(&self, module: &[u8]) -> Result<Option<Interface>, Error> {
+        let module = module.to_vec();
+        let did =
+            self.worker.run(move |subnet| subnet.compile(&module).map(|module| candid_service(&module)))?;
+        did.map(|did| Interface::parse(&String::from_utf8_lossy(&did))).transpose()
     }
 
     /// Size and hash of a canister's stable memory. Reads all of it.
@@ -370,6 +406,11 @@ impl Network {
     pub fn save(&self) -> Result<(), Error> {
         Ok(self.worker.run(|subnet| subnet.save())?)
     }
+}
+
+fn candid_service(module: &Module) -> Option<Vec<u8>> {
+    let sections = &module.manifest().metadata;
+    sections.iter().find(|section| section.name == "candid:service").map(|section| section.data.clone())
 }
 
 fn not_found(canister: Principal) -> Error {

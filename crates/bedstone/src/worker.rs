@@ -26,9 +26,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts the thread, which makes the subnet.
-    pub fn start(
-        make: impl FnOnce() -> Result<Subnet, Error> + Send + 'static,
-    ) -> Result<Self, Error> {
+    pub fn start(make: impl FnOnce() -> Result<Subnet, Error> + Send + 'static) -> Result<Self, Error> {
         let (requests, inbox) = mpsc::channel::<Request>();
         let (made, result) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -50,7 +48,9 @@ impl Worker {
                 }
             })
             .map_err(|error| Error::Machine(format!("cannot start a thread for canisters: {error}")))?;
-        result.recv().map_err(|_| Error::Machine("the thread for canisters ended at its start".to_owned()))??;
+        result
+            .recv()
+            .map_err(|_| Error::Machine("the thread for canisters ended at its start".to_owned()))??;
         Ok(Self { requests: Mutex::new(Some(requests)), thread: Some(thread) })
     }
 
@@ -61,7 +61,11 @@ impl Worker {
             let _ = answer.send(work(subnet));
         });
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.as_ref().expect("open until dropped").send(request).expect("a request panicked; see its message");
+        requests
+            .as_ref()
+            .expect("open until dropped")
+            .send(request)
+            .expect("a request panicked; see its message");
         drop(requests);
         result.recv().expect("the request panicked; see its message")
     }

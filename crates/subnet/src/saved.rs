@@ -36,7 +36,8 @@ impl Subnet {
         if let Some(head) = store.metadata(HEAD_KEY).map_err(Error::store)? {
             let words: Option<([u8; 8], [u8; 8])> =
                 head.split_first_chunk().and_then(|(time, rest)| Some((*time, rest.try_into().ok()?)));
-            let (time, next) = words.ok_or_else(|| Error::damaged("the subnet's record does not have 16 bytes"))?;
+            let (time, next) =
+                words.ok_or_else(|| Error::damaged("the subnet's record does not have 16 bytes"))?;
             subnet.time_nanos = subnet.time_nanos.max(u64::from_le_bytes(time));
             subnet.next_id = u64::from_le_bytes(next);
         }
@@ -75,9 +76,10 @@ impl Subnet {
             stale.push(name.to_vec());
             Ok(())
         })?;
-        for name in stale.iter().filter(|name| {
-            std::str::from_utf8(name).map_or(true, |name| !self.names.contains_key(name))
-        }) {
+        for name in stale
+            .iter()
+            .filter(|name| std::str::from_utf8(name).map_or(true, |name| !self.names.contains_key(name)))
+        {
             change.delete(&[NAME_KEYS, name].concat());
         }
         for (name, id) in &self.names {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bedstone_engine::store::Store;
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message, Module,
-    Outcome, Principal, Response, SystemState,
+    Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message,
+    Module, Outcome, Principal, Response, SystemState,
 };
 
 use crate::reject::Reject;
@@ -157,7 +157,12 @@ impl Subnet {
             if due && canister.has_method(Entry::GlobalTimer) {
                 canister.deactivate_timer();
                 let caller = Principal::management_canister();
-                canister.execute(&Message { entry: Entry::GlobalTimer, arg: &[], caller, time_nanos: now })?;
+                canister.execute(&Message {
+                    entry: Entry::GlobalTimer,
+                    arg: &[],
+                    caller,
+                    time_nanos: now,
+                })?;
             }
         }
         Ok(())
