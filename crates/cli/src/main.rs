@@ -1,4 +1,124 @@
-//! The `bedstone` command.
+//! The `bedstone` command: parses, calls the library, prints.
+//!
+//! - Results go to stdout; progress, what a canister prints, and errors go to stderr.
+//! - Exit code 0: done. 1: it failed, and a sentence on stderr says what, where and what to do. 2: wrong usage.
+//! - A command that fails leaves the state directory as it was, except that a message which ran and trapped leaves its
+//!   lines in the canister's log.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod arguments;
+mod commands;
+mod module_file;
+mod output;
+mod progress;
+mod report;
+mod side_by_side;
+mod state;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bedstone::StableAccess;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  bedstone demo                                   what native stable memory brings, as a graph
+  bedstone install map map.wasm                   install a canister and call it `map`
+  bedstone call map insert '(1, 10)'              an update call
+  bedstone call map get '(1)' --query             a query call
+  bedstone upgrade map map.wasm                   new code, same data
+  bedstone compare my.wasm --call 'work (1000)'   the demo's graph for a canister of yours";
+
+/// Runs Internet Computer canisters on this machine, with stable memory as a Wasm memory of its own.
+///
+/// Canisters and their data live in a state directory, by default `.bedstone` here; each command opens it, does one
+/// thing, and saves.
+#[derive(Debug, Parser)]
+#[command(name = "bedstone", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For all commands", next_display_order = 1000)]
+struct Global {
+    /// The state directory: canisters, their names and all their data
+    #[arg(long, value_name = "DIR", default_value = ".bedstone", global = true)]
+    state: PathBuf,
+
+    /// How canisters reach their stable memory; either gives the same results, and the state fits both
+    #[arg(long, value_enum, default_value_t = Stable::Native, global = true)]
+    stable: Stable,
+
+    /// Print one JSON value on stdout instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// See [`StableAccess`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stable {
+    /// Direct Wasm operations on a second, 64-bit memory
+    Native,
+    /// Calls of host functions
+    Host,
+}
+
+impl From<Stable> for StableAccess {
+    fn from(stable: Stable) -> Self {
+        match stable {
+            Stable::Native => Self::Native,
+            Stable::Host => Self::Host,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Install(commands::install::Install),
+    Upgrade(commands::upgrade::Upgrade),
+    Status(commands::status::Status),
+    Logs(commands::logs::Logs),
+    Delete(commands::delete::Delete),
+    Call(commands::call::Call),
+    Demo(commands::demo::Demo),
+    Compare(commands::compare::Compare),
+    Instrument(commands::instrument::Instrument),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let result = match &cli.command {
+        Command::Install(command) => command.run(global),
+        Command::Upgrade(command) => command.run(global),
+        Command::Status(command) => command.run(global),
+        Command::Logs(command) => command.run(global),
+        Command::Delete(command) => command.run(global),
+        Command::Call(command) => command.run(global),
+        Command::Demo(command) => command.run(global),
+        Command::Compare(command) => command.run(global),
+        Command::Instrument(command) => command.run(global),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(usage) = error.downcast_ref::<clap::Error>() {
+                usage.exit();
+            }
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error of usage that the parser cannot see: exit code 2.
+fn usage(message: impl std::fmt::Display) -> anyhow::Error {
+    use clap::CommandFactory;
+    Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).into()
+}

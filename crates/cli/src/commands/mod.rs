@@ -1,0 +1,18 @@
+//! One file per command: its flags, and what it does with them.
+
+pub mod call;
+pub mod compare;
+pub mod delete;
+pub mod demo;
+pub mod install;
+pub mod instrument;
+pub mod logs;
+pub mod status;
+pub mod upgrade;
+
+use clap::builder::NonEmptyStringValueParser;
+
+/// What a canister may be called on the command line.
+fn name() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
+}

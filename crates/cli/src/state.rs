@@ -1,0 +1,122 @@
+//! The state directory of a command: opened, searched for a canister, saved.
+//!
+//! - Only an installation makes a state directory, and takes it away again when it fails.
+//! - A canister's name is given once its first installation has succeeded.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow, bail};
+use bedstone::{Error, Network, NetworkBuilder, Principal};
+
+use crate::Global;
+
+/// How long to wait for a command that uses the same directory.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// An open state directory.
+pub struct State<'a> {
+    /// The canisters in it.
+    pub network: Network,
+    directory: &'a Path,
+    before: Before,
+}
+
+/// What a state directory was before it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Missing,
+    Empty,
+    /// Something was in it.
+    Used,
+}
+
+impl<'a> State<'a> {
+    /// Opens the state directory that is there.
+    pub fn open(global: &'a Global) -> anyhow::Result<Self> {
+        let directory = global.state.as_path();
+        let network = builder(global)?.existing_state_dir(directory).build();
+        match network {
+            Ok(network) => Ok(Self { network, directory, before: Before::Used }),
+            Err(Error::NotFound(_)) => {
+                bail!("no state in {}; `bedstone install NAME FILE` makes one", directory.display())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the state directory, or makes it.
+    pub fn open_or_make(global: &'a Global) -> anyhow::Result<Self> {
+        let directory = global.state.as_path();
+        let before = match std::fs::read_dir(directory).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Before::Empty,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Before::Missing,
+            _ => Before::Used,
+        };
+        let network = builder(global)?.state_dir(directory).build()?;
+        Ok(Self { network, directory, before })
+    }
+
+    /// The canister of a name, or of an id.
+    pub fn find(&self, name: &str) -> anyhow::Result<Principal> {
+        self.look_up(name)?.ok_or_else(|| {
+            anyhow!(
+                "there is no canister {name:?} in {}; `bedstone status` lists those that are",
+                self.place()
+            )
+        })
+    }
+
+    /// The canister of a name, or of an id; `None` if the name is free.
+    pub fn look_up(&self, name: &str) -> anyhow::Result<Option<Principal>> {
+        if let Some(canister) = self.network.canister_named(name) {
+            return Ok(Some(canister));
+        }
+        let Ok(id) = Principal::from_text(name) else { return Ok(None) };
+        if self.network.status(id)?.is_none() {
+            bail!("there is no canister {id} in {}; `bedstone status` lists those that are", self.place());
+        }
+        Ok(Some(id))
+    }
+
+    /// What to call the directory in messages.
+    pub fn place(&self) -> impl std::fmt::Display + '_ {
+        self.directory.display()
+    }
+
+    /// Makes everything so far durable.
+    pub fn save(&self) -> anyhow::Result<()> {
+        Ok(self.network.save()?)
+    }
+
+    /// Takes back a directory that was made for what then failed.
+    pub fn discard_if_made(self) -> anyhow::Result<()> {
+        // Another command may have been quicker to make the state, and to put something into it. From here on none can:
+        // the network holds the directory's lock, and is dropped last.
+        if self.before == Before::Used || !self.network.names().is_empty() {
+            return Ok(());
+        }
+        let directory = self.directory;
+        let failed = || format!("the new state directory {} cannot be removed again", directory.display());
+        if self.before == Before::Missing {
+            return std::fs::remove_dir_all(directory).with_context(failed);
+        }
+        for entry in std::fs::read_dir(directory).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            let is_directory = entry.file_type().with_context(failed)?.is_dir();
+            let path = entry.path();
+            if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
+                .with_context(failed)?;
+        }
+        Ok(())
+    }
+}
+
+fn builder(global: &Global) -> anyhow::Result<NetworkBuilder> {
+    let since_1970 = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .context("this machine's clock is set before 1970, set it right")?;
+    let time_nanos =
+        u64::try_from(since_1970.as_nanos()).context("this machine's clock is set after 2554")?;
+    Ok(Network::builder().stable(global.stable.into()).time_nanos(time_nanos).lock_wait(LOCK_WAIT))
+}

@@ -1,0 +1,81 @@
+//! `demo`, `compare` and `instrument` end to end, small.
+
+use serde_json::{Value, json};
+
+use crate::support::{Room, prebuilt};
+
+fn check_report(report: &Value, messages: usize) {
+    for fact in ["instructions_equal", "stable_sha256_equal", "survived_upgrade", "replies_equal"] {
+        assert_eq!(report[fact], true, "{fact}: {report}");
+    }
+    for ratio in ["ratio_native_over_usual_host", "ratio_native_over_best_host"] {
+        assert!(report[ratio].as_f64().unwrap() > 0.0, "{ratio}: {report}");
+    }
+    for series in ["usual_host_ms", "best_host_ms", "native_ms"] {
+        assert_eq!(report["series"][series].as_array().unwrap().len(), messages, "{series}: {report}");
+    }
+    assert_eq!(report["messages"], messages);
+    assert_eq!(report["instructions"]["native"], report["instructions"]["usual_host"]);
+    assert_eq!(report["stable_sha256"]["native"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn the_demo_s_facts_hold() {
+    let room = Room::new();
+    let before = room.contents();
+    let report = room.json(["demo", "--messages", "2", "--entries", "200", "--json"]);
+    check_report(&report, 2);
+    assert_eq!(report["entries"], 200);
+    assert!(before == room.contents(), "the demo needs no directory");
+}
+
+#[test]
+fn a_motoko_canister_is_compared() {
+    let room = Room::new();
+    let wasm = prebuilt("motoko-counter");
+    let calls = ["compare", &wasm, "--call", "fill (100)", "--call", "get ()", "--repeat", "2"];
+    let [compare, module, call, fill, _, get, repeat, two] = calls;
+    let report = room.json([compare, module, call, fill, call, get, repeat, two, "--json"]);
+    check_report(&report, 4);
+    assert_eq!(report["calls"], json!(["fill (100)", "get ()"]));
+}
+
+#[test]
+fn graphs_are_drawn_as_text_and_as_a_picture() {
+    let room = Room::with_tiny();
+    let text = room.ok(["compare", "tiny.wat", "--call", "put", "--repeat", "3", "--svg", "graph.svg"]);
+    for part in
+        ["Host functions: time per message in", "Native: time per message in", "native is faster, median"]
+    {
+        assert!(text.contains(part), "{part:?} is missing:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let svg = std::fs::read_to_string(room.path("graph.svg")).unwrap();
+    for part in ["<svg", "native", "usual host functions", "best host functions", "time per message (ms)"] {
+        assert!(svg.contains(part), "{part:?} is missing:\n{svg}");
+    }
+
+    let failed = room.run(["compare", "tiny.wat", "--call", "fail"]);
+    assert!(failed.code == 1 && failed.stderr.contains("IC0502"), "{failed:?}");
+}
+
+#[test]
+fn what_an_upgrade_loses_is_told() {
+    let room = Room::new();
+    let map = prebuilt("btreemap-heap");
+    let lost = room.run(["compare", &map, "--call", "insert (1, 2)", "--call", "len", "--repeat", "1"]);
+    assert!(lost.code == 1 && lost.stderr.contains("did not survive an upgrade to itself"), "{lost:?}");
+}
+
+#[test]
+fn instrument_says_what_it_injected() {
+    let room = Room::with_tiny();
+    let summary = room.json(["instrument", "tiny.wat", "-o", "out.wasm", "--counter", "global", "--json"]);
+    assert_eq!(summary["stable_calls"], 3);
+    let bytes = std::fs::read(room.path("out.wasm")).unwrap();
+    assert!(bytes.starts_with(b"\0asm"));
+    assert_eq!(summary["module_bytes_after"], bytes.len());
+    assert!(
+        room.ok(["instrument", "tiny.wat", "-o", "host.wasm", "--stable", "host"]).contains("3 call sites")
+    );
+}

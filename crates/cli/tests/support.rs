@@ -1,0 +1,132 @@
+//! Directories to run in, and the command.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+/// A canister that costs nothing to compile. It keeps a byte in stable memory.
+pub const TINY: &str = r#"(module
+  (import "ic0" "msg_reply" (func $reply))
+  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "msg_reject" (func $reject (param i32 i32)))
+  (import "ic0" "debug_print" (func $print (param i32 i32)))
+  (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
+  (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
+  (import "ic0" "stable64_read" (func $read (param i64 i64 i64)))
+  (memory 1)
+  (data (i32.const 0) "DIDL\00\00")
+  (data (i32.const 16) "hello")
+  (func (export "canister_init") (drop (call $grow (i64.const 1))))
+  (func $nothing (call $append (i32.const 0) (i32.const 6)) (call $reply))
+  (func (export "canister_update put")
+    (i32.store8 (i32.const 64) (i32.const 7))
+    (call $write (i64.const 0) (i64.const 64) (i64.const 1))
+    (call $nothing))
+  (func (export "canister_query raw")
+    (call $read (i64.const 64) (i64.const 0) (i64.const 1))
+    (call $append (i32.const 64) (i32.const 1))
+    (call $reply))
+  (func (export "canister_update hello") (call $print (i32.const 16) (i32.const 5)) (call $nothing))
+  (func (export "canister_update refuse") (call $reject (i32.const 16) (i32.const 5)))
+  (func (export "canister_update fail") (call $print (i32.const 16) (i32.const 5)) unreachable))
+"#;
+
+/// A directory of its own for a test, removed at its end.
+pub struct Room(PathBuf);
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed as its result.
+    pub stdout: String,
+    /// What it printed besides.
+    pub stderr: String,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bedstone-cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// A room with the tiny canister's text in `tiny.wat`.
+    pub fn with_tiny() -> Self {
+        let room = Self::new();
+        room.write("tiny.wat", TINY);
+        room
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    /// Runs the command in the room; the state directory is `.bedstone` in it.
+    pub fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_bedstone"))
+            .args(arguments)
+            .current_dir(&self.0)
+            .output()
+            .unwrap();
+        Ran {
+            code: output.status.code().expect("it exits by itself"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command that must succeed, and returns its result.
+    pub fn ok<const N: usize>(&self, arguments: [&str; N]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+        ran.stdout.trim_end().to_owned()
+    }
+
+    /// Runs a command that must succeed and print one JSON value.
+    pub fn json<const N: usize>(&self, arguments: [&str; N]) -> Value {
+        serde_json::from_str(&self.ok(arguments)).unwrap()
+    }
+
+    /// Every file of the room with its contents, and every directory; without the lock's file, which says who came last.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut contents = BTreeMap::new();
+        gather(&self.0, &mut contents);
+        contents
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn gather(directory: &Path, contents: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, contents);
+            contents.insert(path, Vec::new());
+        } else if !path.ends_with("LOCK") {
+            let bytes = fs::read(&path).unwrap();
+            contents.insert(path, bytes);
+        }
+    }
+}
+
+/// The path of a sample canister.
+pub fn prebuilt(name: &str) -> String {
+    format!("{}/../../canisters/prebuilt/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
+}
