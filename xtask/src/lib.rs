@@ -2,11 +2,13 @@
 //!
 //! - [`tidy`] checks what compiler and formatter cannot see; it also runs inside `cargo test`.
 //! - [`canisters`] compiles the sample canisters and tells when one is older than its source.
+//! - [`fuzz`] runs the differential fuzzers.
 //! - [`ci`] runs everything that must pass before a change lands.
 #![forbid(unsafe_code)]
 
 pub mod canisters;
 pub mod ci;
+pub mod fuzz;
 pub mod tidy;
 
 use std::path::PathBuf;

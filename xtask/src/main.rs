@@ -5,12 +5,13 @@
 
 use std::process::ExitCode;
 
-use xtask::{canisters, ci, tidy};
+use xtask::{canisters, ci, fuzz, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask NAME
   tidy                 check directions of imports, unsafe, docs, sizes and the like
   canisters [--check]  compile the sample canisters again, or say which are older than their source
+  fuzz [--minutes N]   run the differential fuzzers (also: --cases N, --only NAME, --seed N, --from N)
   ci                   run everything that must pass before a change lands";
 
 fn main() -> ExitCode {
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["tidy"] => run_tidy(),
         ["canisters", ..] => canisters::run(&arguments[1..]),
+        ["fuzz", ..] => fuzz::run(&arguments[1..]),
         ["ci"] => ci::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
