@@ -299,13 +299,23 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
         self.marks.push(StoreMark::Mark { offset });
     }
 
-    /// Follows one operator.
-    pub fn step(&mut self, operator: &Operator<'_>) {
+    /// Follows one operator. Whether it is a store, so that [`BarrierPlan::marks`] has a decision more.
+    pub fn step(&mut self, operator: &Operator<'_>) -> bool {
         self.now += 1;
-        if let Some((memory_offset, width)) = store_shape(operator) {
-            return self.store(memory_offset, width);
-        }
         match operator {
+            Operator::LocalGet { local_index } => {
+                let value = self.local(*local_index);
+                self.stack.push(value);
+            }
+            Operator::LocalSet { local_index } => {
+                let value = self.pop();
+                self.set_local(*local_index, value);
+            }
+            Operator::LocalTee { local_index } => {
+                let value = self.pop();
+                self.set_local(*local_index, value);
+                self.stack.push(value);
+            }
             Operator::Block { blockty } => self.enter(FrameKind::Block, *blockty),
             Operator::Loop { blockty } => self.enter(FrameKind::Loop, *blockty),
             Operator::If { blockty } => self.enter(FrameKind::If, *blockty),
@@ -330,19 +340,6 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
             | Operator::Unreachable
             | Operator::ReturnCall { .. }
             | Operator::ReturnCallIndirect { .. } => self.dead(),
-            Operator::LocalGet { local_index } => {
-                let value = self.local(*local_index);
-                self.stack.push(value);
-            }
-            Operator::LocalSet { local_index } => {
-                let value = self.pop();
-                self.set_local(*local_index, value);
-            }
-            Operator::LocalTee { local_index } => {
-                let value = self.pop();
-                self.set_local(*local_index, value);
-                self.stack.push(value);
-            }
             Operator::Call { function_index } => {
                 let ty = self.info.function_type(*function_index);
                 let (params, results) = (ty.params().len(), ty.results().len());
@@ -357,10 +354,18 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
             }
             other => {
                 let (pops, pushes) = fixed_arity(other);
+                // Of what pops two and pushes nothing nearly everything is a store.
+                if (pops, pushes) == (2, 0)
+                    && let Some((offset, width)) = store_shape(other)
+                {
+                    self.store(offset, width);
+                    return true;
+                }
                 self.pop_many(pops);
                 self.push_fresh(pushes);
             }
         }
+        false
     }
 }
 

@@ -199,8 +199,12 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             let to = reader.original_position();
             compiled += 1;
             cost += self.prices.operator(&operator, memory64);
-            self.plan.step(&operator);
-            if let Some((edit, a, b)) = self.edit(&operator, params) {
+            let edit = if self.plan.step(&operator) {
+                Stored::by(&operator).map(|stored| (Edit::Store(stored), 0, 0))
+            } else {
+                self.edit(&operator, params)
+            };
+            if let Some((edit, a, b)) = edit {
                 let (at, len) =
                     (position(from), u8::try_from(to - from).expect("no edited operator is long"));
                 self.events.push(Event { at, len, edit, a, b });
@@ -272,7 +276,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         Ok(())
     }
 
-    /// How an operator is written anew, if it is.
+    /// How an operator that is no store is written anew, if it is.
     #[inline]
     fn edit(&self, operator: &Operator<'_>, params: u32) -> Option<(Edit, u32, u32)> {
         let threaded = self.layout.counter == Counter::Threaded;
@@ -302,7 +306,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             Operator::MemoryCopy { .. } => (Edit::MemoryCopy, 0, 0),
             Operator::MemoryInit { .. } => (Edit::MemoryInit, 0, 0),
             Operator::DataDrop { .. } | Operator::ElemDrop { .. } => (Edit::Drop, 0, 0),
-            _ => (Edit::Store(Stored::by(operator)?), 0, 0),
+            _ => return None,
         })
     }
 
