@@ -352,6 +352,19 @@ fn the_wasm_memory_limit() {
     });
 }
 
+/// Where a trapped message is run again to count it, the second run starts with the sizes that the first one found.
+#[test]
+fn counts_that_depend_on_sizes() {
+    let fill = |pages: &str| {
+        format!("(memory.fill (i32.const 4096) (i32.const 0) (i32.mul {pages} (i32.const 1000)))")
+    };
+    let heap = "(drop (memory.grow (i32.const 1))) unreachable";
+    check_trap(&[&fill("(memory.size)"), heap].concat(), "unreachable", 1428);
+    let stable = "(drop (call $grow (i64.const 1))) unreachable";
+    let pages = "(i32.wrap_i64 (call $grow (i64.const 0)))";
+    check_trap(&[&fill(pages), stable].concat(), "unreachable", 1320);
+}
+
 /// Stable traps name the function even where the canister's own functions have no names, once per call.
 #[test]
 fn a_stable_trap_names_its_function() {

@@ -1,7 +1,7 @@
 //! The stable-memory functions step by step: lengths, alignments, ends and overflows, native and host alike, against a
 //! model; the 32-bit functions' fine print; growth to the limits.
 
-use bedstone_engine::{Engine, Outcome, Response};
+use bedstone_engine::{Engine, Entry, Outcome, Response};
 
 use crate::machine::{self, Dice, Op, Step, Stop, WASM_PAGE};
 use crate::support::{MODES, Subject, with_stack};
@@ -276,6 +276,51 @@ fn growth_ends_at_500_gib() {
             subject.canister.read_heap(24, &mut bytes);
             assert_eq!(&bytes, b"data\0\0\0\0data", "{mode}");
             assert_eq!(subject.canister.stable_bytes(), end);
+        }
+    });
+}
+
+/// A 64-bit heap is one beyond 4 GiB too, for the canister's own accesses and for stable ones, and is rolled back there.
+#[test]
+fn a_64_bit_heap_beyond_4_gib() {
+    let wat = r#"(module
+        (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
+        (import "ic0" "stable64_read" (func $read (param i64 i64 i64)))
+        (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
+        (memory i64 1)
+        (func (export "canister_init") (drop (call $grow (i64.const 1))))
+        (func $work
+          (i64.store (i64.const 5000000000) (i64.add (i64.load (i64.const 5000000000)) (i64.const 7)))
+          (call $write (i64.const 8) (i64.const 5000000000) (i64.const 8))
+          (call $write (i64.const 8) (i64.const 5000000000) (i64.const 8))
+          (call $read (i64.const 5000100000) (i64.const 8) (i64.const 8))
+          (call $read (i64.const 5000100000) (i64.const 8) (i64.const 8)))
+        (func (export "canister_heartbeat")
+          (if (i64.eq (memory.size) (i64.const 1)) (then (drop (memory.grow (i64.const 81920)))))
+          call $work)
+        (func (export "canister_global_timer") call $work unreachable)
+        (func (export "canister_inspect_message") call $work))"#;
+    with_stack(move || {
+        for (mode, config) in MODES {
+            let mut subject = Subject::installed(&Engine::new(config).unwrap(), wat);
+            let mut expect = |entry, succeeds: bool, value: u64| {
+                let outcome = subject.execute(entry, &[]);
+                assert_eq!(
+                    !matches!(outcome.response, Response::Trapped(_)),
+                    succeeds,
+                    "{mode}: {outcome:?}"
+                );
+                assert_eq!(outcome.stable_pages_dirtied, 1, "{mode}");
+                let mut bytes = [[0; 8]; 3];
+                subject.canister.read_heap(5_000_000_000, &mut bytes[0]);
+                subject.canister.read_heap(5_000_100_000, &mut bytes[1]);
+                subject.canister.read_stable(8, &mut bytes[2]);
+                assert_eq!(bytes.map(u64::from_le_bytes), [value; 3], "{mode}: {entry:?}");
+            };
+            expect(Entry::Heartbeat, true, 7);
+            expect(Entry::GlobalTimer, false, 7);
+            expect(Entry::InspectMessage("t"), true, 7);
+            expect(Entry::Heartbeat, true, 14);
         }
     });
 }
