@@ -300,6 +300,7 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
     }
 
     /// Follows one operator. Whether it is a store, so that [`BarrierPlan::marks`] has a decision more.
+    #[inline(always)]
     pub fn step(&mut self, operator: &Operator<'_>) -> bool {
         self.now += 1;
         match operator {
@@ -370,6 +371,7 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
 }
 
 /// Operands popped and results pushed by operators whose arity does not depend on the module.
+#[inline(always)]
 fn fixed_arity(operator: &Operator<'_>) -> (usize, usize) {
     macro_rules! arity {
         (arity $pops:tt -> $pushes:tt) => {
@@ -392,6 +394,7 @@ fn fixed_arity(operator: &Operator<'_>) -> (usize, usize) {
 
 /// Offset and width in bytes of an operator that stores `value` at `base + offset`: everything that pops
 /// `[base, value]` and writes memory.
+#[inline(always)]
 fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
     use Operator as O;
     let (memarg, width) = match operator {
@@ -432,7 +435,7 @@ impl Stored {
     }
 
     /// What an operator stores; `None` if it is no store.
-    #[inline]
+    #[inline(always)]
     pub fn by(operator: &Operator<'_>) -> Option<Self> {
         use Operator as O;
         Some(match operator {

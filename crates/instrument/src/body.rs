@@ -1,25 +1,27 @@
 //! Rewrites one function body: meters it, marks its stores, re-points its calls.
 //!
-//! One walk over the operators adds up block costs (`meter`), decides about stores (`barrier`) and lists what must change:
-//! [`Event`]s, few and small. Then the new code is written: stretches of unchanged bytes are copied, events are written
-//! anew. Nothing of the function's own is renumbered except, under [`Counter::Threaded`], its locals after the
-//! parameters, which move up by one.
+//! The walk that validates the operators also adds up block costs (`meter`), decides about stores (`barrier`) and lists
+//! what must change: [`Event`]s, few and small. Then the new code is written: stretches of unchanged bytes are copied, events are written
+//! anew. Nothing of the function's own is renumbered except, under [`Counter::Threaded`], the first local after the
+//! parameters: it gives its place to the counter, which is a parameter, and becomes the last.
 //!
 //! Under [`Counter::Threaded`] the whole body stands in one block, so that branches to the function's own label keep
 //! their depth and land before the code that returns the counter.
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{BlockType, InstructionSink, ValType};
-use wasmparser::Operator;
+use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
+use wasmparser::{FuncToValidate, FuncValidatorAllocations, FunctionBody, Operator, ValidatorResources};
 
 use crate::abi::{Counter, StableAccess};
 use crate::barrier::{BarrierPlan, StoreMark, Stored, emit_mark};
 use crate::cost::CostTable;
 use crate::encode::{Layout, Types};
 use crate::error::Error;
-use crate::info::{FunctionCode, ModuleInfo};
+use crate::info::ModuleInfo;
 use crate::limits;
-use crate::meter::{BlockStart, CounterAccess, cut};
+use crate::meter::{BlockStart, Charges, CounterAccess, cut};
+use crate::validate::{self, Bodies, Seen};
+use crate::walk::{self, Observer};
 
 /// Numbers gathered over all functions.
 #[derive(Debug, Default)]
@@ -39,9 +41,73 @@ pub(crate) struct BodyRewriter<'a, 'm> {
     prices: &'a CostTable,
     plan: BarrierPlan<'a, 'm>,
     events: Vec<Event>,
+    walk: Walk,
+    types: Types,
+    /// Whether bodies are only validated, because the module has no room for what is added.
+    no_room: bool,
+    code: CodeBytes,
+    /// The first function that became too large, reported after all other faults.
+    fault: Option<Error>,
+    /// One function's new code.
+    buffer: Vec<u8>,
+    stats: BodyStats,
+}
+
+/// What rewriting all bodies gives.
+pub(crate) struct Rewritten {
+    pub types: Types,
+    pub code: CodeBytes,
+    pub stats: BodyStats,
+}
+
+/// The contents of a code section without its count.
+#[derive(Debug, Default)]
+pub(crate) struct CodeBytes {
+    pub bytes: Vec<u8>,
+}
+
+impl CodeBytes {
+    /// Appends a body: its locals and its operators, each encoded.
+    pub fn push(&mut self, locals: &[u8], operators: &[u8]) {
+        (locals.len() + operators.len()).encode(&mut self.bytes);
+        self.bytes.extend_from_slice(locals);
+        self.bytes.extend_from_slice(operators);
+    }
+}
+
+/// Where a walk over one function stands.
+#[derive(Debug)]
+struct Walk {
+    seen: Seen,
+    params: u32,
+    /// Cost of the block that is open.
+    cost: u64,
+    start: BlockStart,
+    /// Index of the event that opened it.
+    block: usize,
     /// Cost of the block at function entry.
     entry_cost: u64,
-    pub stats: BodyStats,
+    compiled: u64,
+    /// The operator seen last has an event, which lacks its position.
+    edited: bool,
+    /// The operator seen last ends a block.
+    cut: Option<BlockStart>,
+}
+
+impl Walk {
+    fn new(params: u32) -> Self {
+        Self {
+            seen: Seen::default(),
+            params,
+            cost: 1, // entering a function
+            start: BlockStart::Reentrant,
+            block: BLOCK_AT_ENTRY,
+            entry_cost: 0,
+            compiled: 0,
+            edited: false,
+            cut: None,
+        }
+    }
 }
 
 /// Something in a body that is not just copied.
@@ -128,114 +194,158 @@ impl Temporaries {
 }
 
 impl<'a, 'm> BodyRewriter<'a, 'm> {
-    pub fn new(info: &'a ModuleInfo<'m>, layout: &'a Layout, prices: &'a CostTable) -> Self {
-        let plan = BarrierPlan::new(info);
-        Self { info, layout, prices, plan, events: Vec::new(), entry_cost: 0, stats: BodyStats::default() }
+    /// With `no_room`, bodies are validated and not rewritten.
+    pub fn new(
+        info: &'a ModuleInfo<'m>,
+        layout: &'a Layout,
+        prices: &'a CostTable,
+        types: Types,
+        no_room: bool,
+    ) -> Self {
+        Self {
+            info,
+            layout,
+            prices,
+            plan: BarrierPlan::new(info),
+            events: Vec::new(),
+            walk: Walk::new(0),
+            types,
+            no_room,
+            code: CodeBytes {
+                bytes: Vec::with_capacity(info.code_section.as_ref().map_or(0, |code| code.len() * 7 / 4)),
+            },
+            fault: None,
+            buffer: Vec::new(),
+            stats: BodyStats::default(),
+        }
     }
 
-    /// The new body of defined function `index`: locals and operators.
-    pub fn rewrite(&mut self, index: usize, types: &mut Types) -> Result<Vec<u8>, Error> {
+    /// What came of the bodies, all of which were handed to it.
+    ///
+    /// # Errors
+    /// If a function is too large for what must be added.
+    pub fn finish(self) -> Result<Rewritten, Error> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Rewritten { types: self.types, code: self.code, stats: self.stats }),
+        }
+    }
+
+    /// Walks over a function, then writes it anew.
+    fn rewrite(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        index: usize,
+        allocations: &mut FuncValidatorAllocations,
+    ) -> Result<Option<Error>, Error> {
         let info = self.info;
-        let function = &info.code[index];
         let type_index = info.functions[index];
         let ty = &info.types[type_index as usize];
         let params = u32::try_from(ty.params().len()).expect("the validator bounds parameters at 1,000");
-
-        let mut locals: Vec<(u32, ValType)> = Vec::new();
-        let mut declared = 0;
-        for group in function.body.get_locals_reader()? {
+        let mut groups = Vec::new();
+        let mut declared = 0_u64;
+        for group in body.get_locals_reader()? {
             let (count, ty) = group?;
-            declared += count;
-            locals.push((count, RoundtripReencoder.val_type(ty).map_err(Error::from_reencode)?));
+            declared += u64::from(count);
+            groups.push((count, ty));
         }
-        let all = u64::from(params) + u64::from(declared);
+        let all = u64::from(params) + declared;
         if all > limits::FUNCTION_LOCALS_MAX {
-            return Err(too_large(index, all, "locals", limits::FUNCTION_LOCALS_MAX).at(function.range.start));
+            let fault = validate::validate_body(function, body, index, allocations)?;
+            let most = limits::FUNCTION_LOCALS_MAX;
+            self.fault.get_or_insert_with(|| too_large(index, all, "locals", most).at(body.range().start));
+            return Ok(fault);
         }
-        self.plan.begin((params + declared) as usize, ty.results().len());
-        self.analyse(function, params)?;
+        let all = u32::try_from(all).expect("compared with the limit");
 
-        let counter = self.layout.counter_in(params);
-        let mut temporaries = Temporaries {
-            next: self.layout.first_local(params) + declared,
-            types: Vec::new(),
-            by_purpose: Vec::new(),
-        };
-        let mut code = Vec::with_capacity(function.range.len() * 2);
-        let outer = match self.layout.counter {
-            Counter::Global => None,
-            Counter::Threaded => Some(types.results_only(info, type_index)),
-        };
-        self.emit(
-            function,
-            &mut Emission { code: &mut code, counter, outer, types, temporaries: &mut temporaries },
-        )?;
-
-        // Threaded: the counter is the parameter after the function's own; locals follow it.
-        locals.extend(temporaries.types.iter().map(|ty| (1, *ty)));
-        let mut body = wasm_encoder::Function::new(locals);
-        body.raw(code);
-        let body = body.into_raw_body();
-        if body.len() as u64 > limits::REWRITTEN_FUNCTION_BYTES_MAX {
-            let (bytes, most) = (body.len() as u64, limits::REWRITTEN_FUNCTION_BYTES_MAX);
-            return Err(too_large(index, bytes, "bytes after rewriting", most).at(function.range.start));
-        }
-        Ok(body)
-    }
-
-    /// The walk: what must change, what blocks cost, which stores mark.
-    fn analyse(&mut self, function: &FunctionCode<'_>, params: u32) -> Result<(), Error> {
+        self.plan.begin(all as usize, ty.results().len());
         self.events.clear();
-        let memory64 = self.layout.memory64;
-        let mut cost = 1; // entering a function
-        let mut start = BlockStart::Reentrant;
-        let mut compiled = 0;
-        let mut block = BLOCK_AT_ENTRY;
-        self.entry_cost = 0;
-        let mut reader = function.body.get_operators_reader()?;
-        while !reader.eof() {
-            let from = reader.original_position();
-            let operator = reader.read()?;
-            let to = reader.original_position();
-            compiled += 1;
-            cost += self.prices.operator(&operator, memory64);
-            let edit = if self.plan.step(&operator) {
-                Stored::by(&operator).map(|stored| (Edit::Store(stored), 0, 0))
-            } else {
-                self.edit(&operator, params)
-            };
-            if let Some((edit, a, b)) = edit {
-                let (at, len) =
-                    (position(from), u8::try_from(to - from).expect("no edited operator is long"));
-                self.events.push(Event { at, len, edit, a, b });
-                compiled += compile_extra(&operator, memory64);
-            }
-            if let Some(next) = cut(&operator) {
-                // Now the block that ends here is known as a whole: it is charged where it started.
-                self.close_block(block, cost);
-                compiled += block_extra(start, cost);
-                cost = 0;
-                start = next;
-                block = self.events.len();
-                let edit = if next == BlockStart::Reentrant { Edit::Loop } else { Edit::Block };
-                self.events.push(Event { at: position(to), len: 0, edit, a: 0, b: 0 });
-                self.stats.blocks += 1;
-            }
-        }
-        self.stats.compiled_instructions += compiled;
+        self.walk = Walk::new(params);
+        walk::walk(function, body, allocations, self)?;
+        self.stats.compiled_instructions += self.walk.compiled;
         for mark in self.plan.marks() {
             match mark {
                 StoreMark::Mark { .. } => self.stats.stores_marked += 1,
                 StoreMark::Covered => self.stats.stores_elided += 1,
             }
         }
+        let fault = self.walk.seen.fault(index, body.range().start);
+        if fault.is_none() && self.fault.is_none() {
+            self.write(body, index, type_index, all, groups)?;
+        }
+        Ok(fault)
+    }
+
+    /// Appends the new body to the code: locals and operators.
+    fn write(
+        &mut self,
+        body: &FunctionBody<'_>,
+        index: usize,
+        type_index: u32,
+        own_locals: u32,
+        groups: Vec<(u32, wasmparser::ValType)>,
+    ) -> Result<(), Error> {
+        let counter = self.layout.counter_in(self.walk.params);
+        let added = u32::from(self.layout.counter == Counter::Threaded);
+        let mut temporaries =
+            Temporaries { next: own_locals + added, types: Vec::new(), by_purpose: Vec::new() };
+        let outer = match self.layout.counter {
+            Counter::Global => None,
+            Counter::Threaded => Some(self.types.results_only(self.info, type_index)),
+        };
+        let mut code = std::mem::take(&mut self.buffer);
+        let mut types = std::mem::take(&mut self.types);
+        code.clear();
+        self.emit(
+            body,
+            &mut Emission {
+                code: &mut code,
+                counter,
+                charges: counter.charges(),
+                outer,
+                moved: own_locals,
+                types: &mut types,
+                temporaries: &mut temporaries,
+            },
+        )?;
+        self.types = types;
+
+        let mut all = Vec::with_capacity(groups.len() + 1 + temporaries.types.len());
+        for (count, ty) in groups {
+            all.push((count, RoundtripReencoder.val_type(ty).map_err(Error::from_reencode)?));
+        }
+        if self.layout.counter == Counter::Threaded
+            && let Some((count, ty)) = all.iter_mut().find(|(count, _)| *count > 0)
+        {
+            *count -= 1;
+            let moved = (1, *ty);
+            all.push(moved);
+            all.retain(|(count, _)| *count > 0);
+        }
+        all.extend(temporaries.types.iter().map(|ty| (1, *ty)));
+        let mut locals = Vec::new();
+        all.len().encode(&mut locals);
+        for (count, ty) in all {
+            count.encode(&mut locals);
+            ty.encode(&mut locals);
+        }
+        let bytes = (locals.len() + code.len()) as u64;
+        let most = limits::REWRITTEN_FUNCTION_BYTES_MAX;
+        if bytes > most {
+            let text = "bytes after rewriting";
+            self.fault = Some(too_large(index, bytes, text, most).at(body.range().start));
+        } else {
+            self.code.push(&locals, &code);
+        }
+        self.buffer = code;
         Ok(())
     }
 
     /// Writes a block's cost where the block starts.
     fn close_block(&mut self, block: usize, cost: u64) {
         match self.events.get_mut(block) {
-            None => self.entry_cost = cost,
+            None => self.walk.entry_cost = cost,
             Some(start) => {
                 start.a = u32::try_from(cost & 0xffff_ffff).expect("masked");
                 start.b = u32::try_from(cost >> 32).expect("a block has at most 1,000,000 operators");
@@ -244,13 +354,13 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
     }
 
     /// Writes the new operators.
-    fn emit(&mut self, function: &FunctionCode<'_>, out: &mut Emission<'_>) -> Result<(), Error> {
+    fn emit(&mut self, body: &FunctionBody<'_>, out: &mut Emission<'_>) -> Result<(), Error> {
         let bytes = self.info.bytes;
-        let reader = function.body.get_operators_reader()?;
+        let reader = body.get_operators_reader()?;
         let mut copied = reader.original_position();
-        let end = function.range.end;
+        let end = body.range().end;
         let mut store = 0;
-        out.charge(self.entry_cost, BlockStart::Reentrant);
+        out.charge(self.walk.entry_cost, BlockStart::Reentrant);
         if let Some(ty) = out.outer {
             out.sink().block(ty);
         }
@@ -277,14 +387,14 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
     }
 
     /// How an operator that is no store is written anew, if it is.
-    #[inline]
+    #[inline(always)]
     fn edit(&self, operator: &Operator<'_>, params: u32) -> Option<(Edit, u32, u32)> {
         let threaded = self.layout.counter == Counter::Threaded;
-        let moved = |index: u32| threaded && index >= params;
+        let moved = |index: u32| threaded && index == params;
         Some(match *operator {
-            Operator::LocalGet { local_index } if moved(local_index) => (Edit::LocalGet, local_index, 0),
-            Operator::LocalSet { local_index } if moved(local_index) => (Edit::LocalSet, local_index, 0),
-            Operator::LocalTee { local_index } if moved(local_index) => (Edit::LocalTee, local_index, 0),
+            Operator::LocalGet { local_index } if moved(local_index) => (Edit::LocalGet, 0, 0),
+            Operator::LocalSet { local_index } if moved(local_index) => (Edit::LocalSet, 0, 0),
+            Operator::LocalTee { local_index } if moved(local_index) => (Edit::LocalTee, 0, 0),
             Operator::Call { function_index } if threaded || function_index < self.layout.imports => {
                 (Edit::Call, function_index, 0)
             }
@@ -346,13 +456,16 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             }
             // The counter took the place behind the parameters.
             Edit::LocalGet => {
-                out.sink().local_get(event.a + 1);
+                let moved = out.moved;
+                out.sink().local_get(moved);
             }
             Edit::LocalSet => {
-                out.sink().local_set(event.a + 1);
+                let moved = out.moved;
+                out.sink().local_set(moved);
             }
             Edit::LocalTee => {
-                out.sink().local_tee(event.a + 1);
+                let moved = out.moved;
+                out.sink().local_tee(moved);
             }
             Edit::MemoryGrow => {
                 out.code.extend_from_slice(raw);
@@ -405,12 +518,76 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
     }
 }
 
+impl Observer for BodyRewriter<'_, '_> {
+    #[inline(always)]
+    fn operator(&mut self, operator: &Operator<'_>) {
+        let memory64 = self.layout.memory64;
+        self.walk.seen.operator(operator);
+        self.walk.compiled += 1;
+        self.walk.cost += self.prices.operator(operator, memory64);
+        let edit = if self.plan.step(operator) {
+            Stored::by(operator).map(|stored| (Edit::Store(stored), 0, 0))
+        } else {
+            self.edit(operator, self.walk.params)
+        };
+        if let Some((edit, a, b)) = edit {
+            self.events.push(Event { at: 0, len: 0, edit, a, b });
+            self.walk.edited = true;
+            self.walk.compiled += compile_extra(operator, memory64);
+        }
+        if let Some(next) = cut(operator) {
+            self.walk.cut = Some(next);
+        }
+    }
+
+    #[inline]
+    fn took(&mut self, from: usize, to: usize) {
+        self.walk.seen.took(from, to);
+        if std::mem::take(&mut self.walk.edited)
+            && let Some(event) = self.events.last_mut()
+        {
+            event.at = position(from);
+            event.len = u8::try_from(to - from).expect("no edited operator is long");
+        }
+        if let Some(next) = self.walk.cut.take() {
+            // Now the block that ends here is known as a whole: it is charged where it started.
+            self.close_block(self.walk.block, self.walk.cost);
+            self.walk.compiled += block_extra(self.walk.start, self.walk.cost);
+            self.walk.cost = 0;
+            self.walk.start = next;
+            self.walk.block = self.events.len();
+            let edit = if next == BlockStart::Reentrant { Edit::Loop } else { Edit::Block };
+            self.events.push(Event { at: position(to), len: 0, edit, a: 0, b: 0 });
+            self.stats.blocks += 1;
+        }
+    }
+}
+
+impl Bodies for BodyRewriter<'_, '_> {
+    fn body(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        index: usize,
+        only_validate: bool,
+        allocations: &mut FuncValidatorAllocations,
+    ) -> Result<Option<Error>, Error> {
+        if only_validate || self.no_room {
+            return validate::validate_body(function, body, index, allocations);
+        }
+        self.rewrite(function, body, index, allocations)
+    }
+}
+
 /// Where one function's new code goes.
 struct Emission<'e> {
     code: &'e mut Vec<u8>,
     counter: CounterAccess,
+    charges: Charges,
     /// Threaded: type of the block around the body.
     outer: Option<BlockType>,
+    /// Threaded: the new index of the local that stood where the counter is.
+    moved: u32,
     types: &'e mut Types,
     temporaries: &'e mut Temporaries,
 }
@@ -421,8 +598,7 @@ impl Emission<'_> {
     }
 
     fn charge(&mut self, cost: u64, start: BlockStart) {
-        let counter = self.counter;
-        counter.charge_block(&mut self.sink(), cost, start);
+        self.charges.charge_block(self.code, cost, start);
     }
 
     /// Puts the counter under the table index on the stack; returns the type with the counter.

@@ -159,7 +159,7 @@ impl CostTable {
     }
 
     /// The fixed price of an operator, in a module whose main memory is 64-bit or not.
-    #[inline]
+    #[inline(always)] // Folds to a number wherever the operator's kind is a constant, as it is in `walk`.
     #[rustfmt::skip] // A line holds many operators, so that the match reads as the table that it is.
     pub fn operator(&self, operator: &Operator<'_>, memory64: bool) -> u64 {
         use Operator::*;
@@ -217,7 +217,7 @@ impl CostTable {
 /// What an operator adds to a function's complexity, which the IC limits ([`crate::limits`]).
 ///
 /// The weights belong to the limit, not to a price list.
-#[inline]
+#[inline(always)]
 #[rustfmt::skip] // As for the prices.
 pub fn complexity(operator: &Operator<'_>) -> u64 {
     use Operator::*;

@@ -12,18 +12,22 @@ use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::reencode::{self, Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection,
-    EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection,
-    InstructionSink, MemArg, MemorySection, MemoryType, Module, RefType, TableSection, TableType,
+    BlockType, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Encode, EntityType,
+    ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, InstructionSink,
+    MemArg, MemorySection, MemoryType, Module, RefType, Section, SectionId, TableSection, TableType,
     TypeSection, ValType,
 };
 
 use crate::abi::{Counter, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess, tracking};
+use crate::body::CodeBytes;
 use crate::entry_points::EntryPoints;
 use crate::error::Error;
 use crate::info::{self, ModuleInfo};
 use crate::meter::CounterAccess;
 use crate::stable::Direction;
+
+/// About what is added outside the code section; only saves the output from moving while it grows.
+const ADDED_BYTES: usize = 4096;
 
 /// A memory argument.
 pub(crate) fn at(memory_index: u32, offset: u64, align: u32) -> MemArg {
@@ -168,7 +172,7 @@ impl Layout {
 }
 
 /// The type section's appended part.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Types {
     first: u32,
     added: Vec<(Vec<ValType>, Vec<ValType>)>,
@@ -269,8 +273,8 @@ pub(crate) struct Parts<'a, 'm> {
     pub types: &'a Types,
     /// Type index of each defined function of the original, in the output.
     pub function_types: Vec<u32>,
-    /// New bodies of the original's functions.
-    pub bodies: Vec<Vec<u8>>,
+    /// New bodies of the original's functions, and those of the added ones.
+    pub code: CodeBytes,
     pub added: Vec<AddedFunction>,
     /// Function index to export instead of an entry point's own ([`Counter::Threaded`]).
     pub entry_wrappers: HashMap<u32, u32>,
@@ -302,56 +306,65 @@ pub(crate) fn names(info: &ModuleInfo<'_>, layout: &Layout) -> Names {
 /// Encodes the module.
 pub(crate) fn encode(parts: &Parts<'_, '_>, names: &Names) -> Result<Vec<u8>, Error> {
     let info = parts.info;
-    let mut module = Module::new();
-    module.section(&types(parts));
+    let code_before = info.code_section.as_ref().map_or(0, ExactSizeIterator::len);
+    let mut module =
+        Vec::with_capacity(info.bytes.len() - code_before + parts.code.bytes.len() + ADDED_BYTES);
+    module.extend_from_slice(&Module::HEADER);
+    types(parts).append_to(&mut module);
     if !info.imported_functions.is_empty() {
         let mut section = ImportSection::new();
         for import in &info.imported_functions {
             section.import("ic0", import.api.name, EntityType::Function(import.type_index));
         }
-        module.section(&section);
+        section.append_to(&mut module);
     }
     let mut functions = FunctionSection::new();
     for ty in parts.function_types.iter().chain(parts.added.iter().map(|added| &added.type_index)) {
         functions.function(*ty);
     }
-    module.section(&functions);
-    module.section(&tables(parts)?);
-    module.section(&memories(parts)?);
-    module.section(&globals(parts)?);
-    module.section(&exports(parts, names));
+    functions.append_to(&mut module);
+    tables(parts)?.append_to(&mut module);
+    memories(parts)?.append_to(&mut module);
+    globals(parts)?.append_to(&mut module);
+    exports(parts, names).append_to(&mut module);
     if let Some(range) = &info.element_section {
-        module.section(&elements(parts, range)?);
+        elements(parts, range)?.append_to(&mut module);
     }
     if info.has_data_count {
         let count = u32::try_from(info.data.len()).expect("the validator bounds data segments");
-        module.section(&DataCountSection { count });
+        DataCountSection { count }.append_to(&mut module);
     }
-    let mut code = CodeSection::new();
-    for body in parts.bodies.iter().chain(parts.added.iter().map(|added| &added.body)) {
-        code.raw(body);
-    }
-    module.section(&code);
+    code(functions.len(), &parts.code.bytes, &mut module);
     if !info.data.is_empty() {
         let mut section = DataSection::new();
         for data in &info.data {
             let bytes: &[u8] = if data.active.is_some() { &[] } else { data.bytes };
             section.passive(bytes.iter().copied());
         }
-        module.section(&section);
+        section.append_to(&mut module);
     }
     for custom in &info.custom {
         let named = (custom.name == "name").then(|| crate::names::with_added(custom.data, parts)).flatten();
         let data = named.as_deref().unwrap_or(custom.data);
-        module.section(&CustomSection { name: custom.name.into(), data: data.into() });
+        CustomSection { name: custom.name.into(), data: data.into() }.append_to(&mut module);
     }
     // Injected functions have names in backtraces even where the canister's own have none.
     if info.custom.iter().all(|custom| custom.name != "name")
         && let Some(data) = crate::names::with_added(&[], parts)
     {
-        module.section(&CustomSection { name: "name".into(), data: data.into() });
+        CustomSection { name: "name".into(), data: data.into() }.append_to(&mut module);
     }
-    Ok(module.finish())
+    Ok(module)
+}
+
+/// The code section, of which the bodies are there.
+fn code(count: u32, bodies: &[u8], module: &mut Vec<u8>) {
+    let mut count_bytes = Vec::new();
+    count.encode(&mut count_bytes);
+    module.push(SectionId::Code.into());
+    (count_bytes.len() + bodies.len()).encode(module);
+    module.extend_from_slice(&count_bytes);
+    module.extend_from_slice(bodies);
 }
 
 fn types(parts: &Parts<'_, '_>) -> TypeSection {

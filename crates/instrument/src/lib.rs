@@ -30,8 +30,9 @@
 //!     …checks…  (i64.store (memory 1) (local.get $off) (i64.load (local.get $src)))))
 //! ```
 //!
-//! Reading order: `parse` makes [`info`]; `validate` refuses what the IC refuses; `meter`, `barrier`, `stable`,
-//! `tracking` and `wrappers` each know one rewriting; `body` applies them to a function; `encode` writes the module.
+//! Reading order: `parse` makes [`info`]; `validate` refuses what the IC refuses and, in the same `walk`, hands each
+//! function to `body`, which applies `meter` and `barrier` to it; `stable`, `tracking` and `wrappers` write the functions
+//! that are added; `encode` writes the module.
 #![forbid(unsafe_code)]
 
 pub mod abi;
@@ -50,6 +51,7 @@ mod stable;
 pub mod system_api;
 mod tracking;
 mod validate;
+mod walk;
 mod wrappers;
 
 use std::collections::HashMap;
@@ -99,18 +101,15 @@ impl Default for Config {
 /// If the output does not validate, which would be a defect of this crate.
 pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), Error> {
     let info = parse::parse(wasm)?;
-    let (entry_points, metadata) = validate::validate(&info, false)?;
-    check_room(&info)?;
+    let room = check_room(&info);
     let mut types = Types::new(&info);
     let counter = counter_form(&info, config.counter);
     let layout = Layout::new(&info, counter, config.stable, &mut types);
 
-    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices);
-    let mut bodies = Vec::with_capacity(info.code.len());
-    for index in 0..info.code.len() {
-        bodies.push(rewriter.rewrite(index, &mut types)?);
-    }
-    let stats = rewriter.stats;
+    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, room.is_err());
+    let (entry_points, metadata) = validate::validate(&info, false, &mut rewriter)?;
+    room?;
+    let body::Rewritten { mut types, mut code, stats } = rewriter.finish()?;
     let function_types = match counter {
         Counter::Global => info.functions.clone(),
         Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
@@ -120,15 +119,17 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
     added.extend(wrappers(&info, &layout, &config.prices, &mut types));
     let entry_wrappers = entry_wrappers(&info, &layout, &entry_points, &mut types, &mut added);
     let names = encode::names(&info, &layout);
-    let code_bytes_after =
-        bodies.iter().chain(added.iter().map(|function| &function.body)).map(Vec::len).sum();
+    for function in &added {
+        code.push(&[], &function.body);
+    }
+    let code_bytes_after = code.bytes.len();
     let functions_added = u32::try_from(added.len()).expect("bounded by imports and exports");
     let parts = Parts {
         info: &info,
         layout: &layout,
         types: &types,
         function_types,
-        bodies,
+        code,
         added,
         entry_wrappers,
         entry_points: &entry_points,

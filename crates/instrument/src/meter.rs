@@ -36,6 +36,7 @@ pub(crate) enum BlockStart {
 }
 
 /// Whether an operator ends a block, and how the next one starts.
+#[inline(always)]
 pub(crate) fn cut(operator: &Operator<'_>) -> Option<BlockStart> {
     match operator {
         Operator::Loop { .. } => Some(BlockStart::Reentrant),
@@ -116,17 +117,24 @@ impl CounterAccess {
         }
     }
 
-    /// Charges a block.
-    pub fn charge_block(&self, code: &mut InstructionSink<'_>, cost: u64, start: BlockStart) {
-        if cost > 0 {
-            self.get(code);
-            code.i64_const(cost.cast_signed()).i64_sub();
-            self.set(code);
-        }
-        if start == BlockStart::Reentrant {
-            self.get(code);
-            code.i64_const(0).i64_lt_s();
-            self.stop_if(code);
+    /// How blocks are charged.
+    pub fn charges(&self) -> Charges {
+        let write = |write: &dyn Fn(&mut InstructionSink<'_>)| {
+            let mut code = Vec::new();
+            write(&mut InstructionSink::new(&mut code));
+            code
+        };
+        Charges {
+            before: write(&|code| self.get(code)),
+            after: write(&|code| {
+                code.i64_sub();
+                self.set(code);
+            }),
+            test: write(&|code| {
+                self.get(code);
+                code.i64_const(0).i64_lt_s();
+                self.stop_if(code);
+            }),
         }
     }
 
@@ -150,5 +158,29 @@ impl CounterAccess {
         code.if_(BlockType::Empty);
         self.publish(code);
         code.call(self.out_of_instructions).end();
+    }
+}
+
+/// The code that charges a block, which differs from block to block in one number only.
+pub(crate) struct Charges {
+    /// Before the cost.
+    before: Vec<u8>,
+    /// After it.
+    after: Vec<u8>,
+    /// Ends the message if the counter is below zero.
+    test: Vec<u8>,
+}
+
+impl Charges {
+    /// Charges a block.
+    pub fn charge_block(&self, code: &mut Vec<u8>, cost: u64, start: BlockStart) {
+        if cost > 0 {
+            code.extend_from_slice(&self.before);
+            InstructionSink::new(code).i64_const(cost.cast_signed());
+            code.extend_from_slice(&self.after);
+        }
+        if start == BlockStart::Reentrant {
+            code.extend_from_slice(&self.test);
+        }
     }
 }

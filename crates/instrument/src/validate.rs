@@ -2,8 +2,8 @@
 //!
 //! Order, as on the IC: code section size, Wasm validation, imports (both already checked by `parse`, except for
 //! validation), exports, data segments, globals and functions, memories and tables, function bodies, metadata.
-//! The bodies are read once: Wasm validation and the IC's limits share the walk, and a body that breaks a limit is
-//! reported when its turn comes.
+//! The bodies are read once: Wasm validation, the IC's limits and the rewriting share the walk, and a body that breaks a
+//! limit is reported when its turn comes.
 //!
 //! Invariants:
 //! - Exactly the features that the IC has on are accepted; more memories than one only on request.
@@ -11,10 +11,13 @@
 
 mod body;
 
+pub(crate) use body::Seen;
+
 use std::collections::HashSet;
 
 use wasmparser::{
-    FuncType, FuncValidatorAllocations, Parser, Payload, ValType, ValidPayload, Validator, WasmFeatures,
+    FuncToValidate, FuncType, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValType, ValidPayload,
+    Validator, ValidatorResources, WasmFeatures,
 };
 
 use crate::entry_points::{EntryPoints, ExportName, MetadataSection, Visibility};
@@ -22,6 +25,7 @@ use crate::error::Error;
 use crate::info::{DataSegment, Export, ExportKind, ModuleInfo};
 use crate::limits;
 use crate::parse::{check_code_size, wrong_type};
+use crate::walk;
 
 /// Names that the IC's own instrumentation exports.
 const RESERVED_EXPORTS: [&str; 6] = [
@@ -33,24 +37,55 @@ const RESERVED_EXPORTS: [&str; 6] = [
     "stable_bytemap_memory",
 ];
 
-/// Checks a parsed module against all rules. `allow_multi_memory` admits several memories, which the IC refuses.
+/// What is done with each function body while the module is validated.
+pub(crate) trait Bodies {
+    /// Validates defined function `index`, and may use it: all sections before the code are valid, and so is what the
+    /// IC's rules say of them, unless `only_validate`.
+    ///
+    /// The outer error says that the body is not valid Wasm; the inner one, that it breaks a rule of the IC's.
+    fn body(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        index: usize,
+        only_validate: bool,
+        allocations: &mut FuncValidatorAllocations,
+    ) -> Result<Option<Error>, Error>;
+}
+
+/// Checks a parsed module against all rules, and hands each function body on. `allow_multi_memory` admits several
+/// memories, which the IC refuses.
 ///
 /// # Errors
 /// The first rule that is broken, in the IC's order.
-pub fn validate(
+pub(crate) fn validate(
     info: &ModuleInfo<'_>,
     allow_multi_memory: bool,
+    bodies: &mut impl Bodies,
 ) -> Result<(EntryPoints, Vec<MetadataSection>), Error> {
-    let body_fault = validate_wasm(info.bytes, features(allow_multi_memory))?;
+    // What the rules say of the sections around the code is reported after Wasm's own faults, but known before the
+    // bodies are read: it decides whether they are read for more than their faults.
+    let mut around: Option<Result<EntryPoints, Error>> = None;
+    let body_fault =
+        validate_wasm(info.bytes, features(allow_multi_memory), |function, body, index, room| {
+            let around = around.get_or_insert_with(|| check_around(info));
+            bodies.body(function, body, index, around.is_err(), room)
+        })?;
+    let entry_points = around.unwrap_or_else(|| check_around(info))?;
+    match body_fault {
+        Some(fault) => Err(fault),
+        None => Ok((entry_points, metadata(info)?)),
+    }
+}
+
+/// The rules for everything but bodies and custom sections, in the IC's order.
+fn check_around(info: &ModuleInfo<'_>) -> Result<EntryPoints, Error> {
     let entry_points = check_exports(info)?;
     info.data.iter().try_for_each(|segment| check_data_segment(segment, info))?;
     check_globals(info)?;
     check_memories(info)?;
     check_tables(info)?;
-    match body_fault {
-        Some(fault) => Err(fault),
-        None => Ok((entry_points, metadata(info)?)),
-    }
+    Ok(entry_points)
 }
 
 /// The Wasm features that the IC has on.
@@ -84,11 +119,20 @@ pub(crate) fn earlier_fault(wasm: &[u8]) -> Option<Error> {
         _ => None,
     });
     let too_large = code_size.and_then(|(size, offset)| check_code_size(size, offset).err());
-    too_large.or_else(|| validate_wasm(wasm, features(true)).err())
+    too_large.or_else(|| validate_wasm(wasm, features(true), validate_body).err())
 }
 
-/// Wasm's own rules. Returns the first function body that breaks one of the IC's.
-fn validate_wasm(wasm: &[u8], features: WasmFeatures) -> Result<Option<Error>, Error> {
+/// Wasm's own rules. Returns the first function body that breaks one of the IC's, which `on_body` tells.
+fn validate_wasm(
+    wasm: &[u8],
+    features: WasmFeatures,
+    mut on_body: impl FnMut(
+        FuncToValidate<ValidatorResources>,
+        &FunctionBody<'_>,
+        usize,
+        &mut FuncValidatorAllocations,
+    ) -> Result<Option<Error>, Error>,
+) -> Result<Option<Error>, Error> {
     let mut validator = Validator::new_with_features(features);
     let mut parser = Parser::new(0);
     parser.set_features(features);
@@ -97,12 +141,24 @@ fn validate_wasm(wasm: &[u8], features: WasmFeatures) -> Result<Option<Error>, E
     let mut fault = None;
     for payload in parser.parse_all(wasm) {
         if let ValidPayload::Func(function, body) = validator.payload(&payload?)? {
-            let found = body::validate_body(function, &body, index, &mut allocations)?;
+            let found = on_body(function, &body, index, &mut allocations)?;
             fault = fault.or(found);
             index += 1;
         }
     }
     Ok(fault)
+}
+
+/// Validates a body and does nothing else with it; see [`Bodies::body`].
+pub(crate) fn validate_body(
+    function: FuncToValidate<ValidatorResources>,
+    body: &FunctionBody<'_>,
+    index: usize,
+    allocations: &mut FuncValidatorAllocations,
+) -> Result<Option<Error>, Error> {
+    let mut seen = Seen::default();
+    walk::walk(function, body, allocations, &mut seen)?;
+    Ok(seen.fault(index, body.range().start))
 }
 
 fn check_exports(info: &ModuleInfo<'_>) -> Result<EntryPoints, Error> {
@@ -182,7 +238,10 @@ fn check_data_segment(segment: &DataSegment<'_>, info: &ModuleInfo<'_>) -> Resul
     let Some((memory, offset)) = segment.active else {
         return Ok(());
     };
-    let memory = &info.memories[memory as usize];
+    // An index that no memory has is a fault of Wasm's, found when validation comes to the section.
+    let Some(memory) = info.memories.get(memory as usize) else {
+        return Ok(());
+    };
     let len = segment.bytes.len();
     let memory_bytes = u128::from(memory.initial) * u128::from(memory.page_size());
     if u128::from(offset) + len as u128 <= memory_bytes {
@@ -321,19 +380,34 @@ mod tests {
     use super::*;
     use crate::parse::parse;
 
+    struct OnlyValidate;
+
+    impl Bodies for OnlyValidate {
+        fn body(
+            &mut self,
+            function: FuncToValidate<ValidatorResources>,
+            body: &FunctionBody<'_>,
+            index: usize,
+            _: bool,
+            allocations: &mut FuncValidatorAllocations,
+        ) -> Result<Option<Error>, Error> {
+            validate_body(function, body, index, allocations)
+        }
+    }
+
     #[test]
     fn several_memories_on_request_only() {
         let wasm =
             wat::parse_str("(module (memory 1) (memory i64 1) (data (memory 1) (i64.const 65535) \"a\"))")
                 .unwrap();
         let info = parse(&wasm).unwrap();
-        assert!(validate(&info, true).is_ok());
-        let error = validate(&info, false).unwrap_err();
+        assert!(validate(&info, true, &mut OnlyValidate).is_ok());
+        let error = validate(&info, false, &mut OnlyValidate).unwrap_err();
         assert!(error.message().contains("multiple memories"), "{error}");
         let beyond =
             wat::parse_str("(module (memory 2) (memory 1) (data (memory 1) (i32.const 65536) \"a\"))")
                 .unwrap();
-        let error = validate(&parse(&beyond).unwrap(), true).unwrap_err();
+        let error = validate(&parse(&beyond).unwrap(), true, &mut OnlyValidate).unwrap_err();
         assert!(error.message().contains("exceeds the initial memory of 65536 bytes"), "{error}");
     }
 
