@@ -278,7 +278,7 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
     fn store(&mut self, offset: u64, width: u64) {
         self.pop();
         let base = self.pop();
-        let high = offset + (width - 1);
+        let high = offset.saturating_add(width - 1);
         let newest = self.facts.len().saturating_sub(FACTS_SEEN);
         for fact in self.facts[newest..].iter_mut().rev() {
             if fact.base != base {

@@ -101,3 +101,12 @@ fn many_tiny_items_are_handled() {
     module.section(&data);
     assert!(try_it(&module.finish()));
 }
+
+/// Offsets of 64-bit memories reach to 2⁶⁴ - 1, the last byte of such a store beyond it.
+#[test]
+fn the_largest_offsets_are_handled() {
+    let store = |offset: &str| format!("(v128.store offset={offset} (local.get 0) (v128.const i64x2 0 0))");
+    let body = ["0xffffffffffffffff", "0", "0xfffffffffffffff8", "0xffffffffffffefff"].map(store).concat();
+    let wasm = wat::parse_str(format!("(module (memory i64 1) (func (param i64) {body}))")).unwrap();
+    assert!(try_it(&wasm));
+}
