@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::compile::{Engine, InstructionLimits, Module};
+use crate::dirty::Heap;
 use crate::error::Error;
 use crate::execute::{Installed, Job, PRICES, Run, trap_line};
 use crate::instance::Target;
@@ -71,10 +72,33 @@ impl Canister {
         self.installed.as_ref().map(|installed| &installed.module)
     }
 
-    /// Bytes of the heap.
+    /// The memories that the installed module declares, by index.
+    fn heaps(&self) -> &[Heap] {
+        self.installed.as_ref().map_or(&[], |installed| &installed.heaps)
+    }
+
+    /// How many memories the installed module declares.
+    pub fn memory_count(&self) -> usize {
+        self.heaps().len()
+    }
+
+    /// Bytes of the declared memory with that index; none if there is no such memory.
+    pub fn memory_bytes(&self, index: usize) -> u64 {
+        self.heaps().get(index).map_or(0, |heap| heap.live.len() as u64)
+    }
+
+    /// Copies bytes out of the declared memory with that index. Panics beyond [`Canister::memory_bytes`].
+    pub fn read_memory(&self, index: usize, at: u64, into: &mut [u8]) {
+        if into.is_empty() {
+            return;
+        }
+        let heap = self.heaps().get(index).expect("the canister has a memory of that index");
+        heap.live.read(usize::try_from(at).expect("inside the memory"), into);
+    }
+
+    /// Bytes of the heap: of memory 0, which the system API reads and writes.
     pub fn heap_bytes(&self) -> u64 {
-        let heap = self.installed.as_ref().and_then(|installed| installed.heap.as_ref());
-        heap.map_or(0, |heap| heap.live.len() as u64)
+        self.memory_bytes(0)
     }
 
     /// Bytes of stable memory.
@@ -89,12 +113,7 @@ impl Canister {
 
     /// Copies bytes out of the heap. Panics beyond [`Canister::heap_bytes`].
     pub fn read_heap(&self, at: u64, into: &mut [u8]) {
-        if into.is_empty() {
-            return;
-        }
-        let heap = self.installed.as_ref().and_then(|installed| installed.heap.as_ref());
-        let heap = heap.expect("the canister has a heap");
-        heap.live.read(usize::try_from(at).expect("inside the heap"), into);
+        self.read_memory(0, at, into);
     }
 
     /// The mutable globals' values between messages, 16 bytes each, in index order. Empty before the first instantiation.
@@ -130,7 +149,7 @@ impl Canister {
             Ok(resolved) => resolved,
             Err(fault) => return Ok(refused(fault)),
         };
-        let heap_bytes = installed.heap.as_ref().map_or(0, |heap| heap.live.len() as u64);
+        let heap_bytes = installed.memories.heap_bytes();
         let heap_bytes_max = self.system.wasm_memory_limit_bytes;
         if context == Context::Update && heap_bytes_max > 0 && heap_bytes > heap_bytes_max {
             return Ok(refused(Fault::wasm_memory_limit(heap_bytes_max, heap_bytes)));
@@ -161,7 +180,7 @@ impl Canister {
             installed.roll_back_transaction()?;
             changed
         };
-        let memory64 = installed.module.manifest().heap.is_some_and(|heap| heap.memory64);
+        let memory64 = installed.module.manifest().memory64();
         if succeeded && job.context.replicated() {
             // Of a replicated query these are burned cycles: the rest it may not change.
             self.system.version += 1;

@@ -1,7 +1,7 @@
 //! A canister in the store: what is written of it, and how it is read back.
 //!
-//! A canister is one metadata record (`canister/` and its id) that names a blob (the module as installed) and up to two
-//! memories. Only pages that changed since the last save are handed to the store.
+//! A canister is one metadata record (`canister/` and its id) that names a blob (the module as installed), a memory for
+//! each that the module declares, and stable memory. Only pages that changed since the last save are handed to the store.
 //!
 //! Invariants:
 //! - A save describes the canister between messages: nothing of a running message is ever handed over.
@@ -10,7 +10,7 @@
 use bedstone_store::{BlobId, Change, MapSource, Memory, MemoryId, PageCount, PageIndex, Store};
 use serde::{Deserialize, Serialize};
 
-use bedstone_instrument::abi::{STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES, tracking};
+use bedstone_instrument::abi::{STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
 use bedstone_instrument::limits;
 
 use crate::canister::Canister;
@@ -19,18 +19,16 @@ use crate::error::Error;
 use crate::execute::Installed;
 use crate::memory;
 use crate::pages::PageSet;
-use crate::state::Memories;
 use crate::sys::{Mapping, PAGE};
 use crate::system::{Log, SystemState};
 
 /// Where a canister stands in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
-    heap: Option<Memory>,
+    /// The declared memories, by index.
+    heaps: Vec<Memory>,
     stable: Option<Memory>,
     module: Option<BlobId>,
-    /// The heap is another one than the saved one.
-    pub heap_replaced: bool,
     /// Stable memory is another one than the saved one.
     pub stable_replaced: bool,
 }
@@ -48,8 +46,9 @@ struct Record {
 #[derive(Serialize, Deserialize)]
 struct Code {
     blob: [u8; 32],
-    heap: Option<u64>,
-    /// [`tracking::GLOBAL_BYTES`] per mutable global.
+    /// The declared memories, by index.
+    heaps: Vec<u64>,
+    /// 16 bytes per mutable global.
     globals: Vec<u8>,
 }
 
@@ -75,9 +74,7 @@ impl Canister {
 
         let code = match &mut self.installed {
             None => {
-                if let Some(memory) = saved.heap.take() {
-                    change.drop_memory(memory);
-                }
+                saved.heaps.drain(..).for_each(|memory| change.drop_memory(memory));
                 None
             }
             Some(installed) => {
@@ -88,10 +85,10 @@ impl Canister {
                         change.blob_references(old, -1);
                     }
                 }
-                let heap = save_heap(installed, saved, change)?;
+                let heaps = save_heaps(installed, saved, change)?;
                 // The globals are in the tracking memory only once there is an instance.
                 installed.live(&self.system)?;
-                Some(Code { blob: *blob.as_bytes(), heap, globals: installed.globals() })
+                Some(Code { blob: *blob.as_bytes(), heaps, globals: installed.globals() })
             }
         };
         let record = Record {
@@ -107,7 +104,7 @@ impl Canister {
 
     /// Adds to `change` that the canister is gone.
     pub fn erase(self, change: &mut Change) {
-        for memory in [self.saved.heap, self.saved.stable].into_iter().flatten() {
+        for memory in self.saved.heaps.into_iter().chain(self.saved.stable) {
             change.drop_memory(memory);
         }
         if let Some(blob) = self.saved.module {
@@ -134,25 +131,20 @@ impl Canister {
             let blob = BlobId::new(code.blob);
             let module = engine.compile(&store.blob(blob).map_err(Error::store)?)?;
             canister.saved.module = Some(blob);
-            let mut heap = None;
-            if let (Some(id), Some(ty)) = (code.heap, &module.manifest().heap) {
-                let memory = store.memory(MemoryId::new(id)).map_err(Error::store)?;
-                let mut loaded = memory::new_heap(ty, memory.pages().bytes()).map_err(Error::machine)?;
-                load_heap(&mut loaded, &memory);
-                canister.saved.heap = Some(memory);
-                heap = Some(loaded);
+            let declared = &module.manifest().memories;
+            if code.heaps.len() != declared.len() {
+                return Err(Error::damaged("a canister's record holds other memories than its module"));
             }
-            let memories = Memories {
-                heap: heap.as_ref().map(|heap| heap.live.clone()),
-                stable: canister.stable.clone(),
-                tracking: memory::new_tracking().map_err(Error::machine)?,
-            };
-            let wanted = module.manifest().mutable_globals.len() * tracking::GLOBAL_BYTES as usize;
-            if code.globals.len() != wanted {
-                return Err(Error::damaged("a canister's record holds other globals than its module"));
+            let mut heaps = Vec::with_capacity(declared.len());
+            for (id, ty) in code.heaps.iter().zip(declared) {
+                let memory = store.memory(MemoryId::new(*id)).map_err(Error::store)?;
+                let mut heap = memory::new_heap(ty, memory.pages().bytes()).map_err(Error::machine)?;
+                load_heap(&mut heap, &memory);
+                canister.saved.heaps.push(memory);
+                heaps.push(heap);
             }
-            memories.tracking.write(tracking::GLOBALS as usize, &code.globals);
-            canister.installed = Some(Installed::new(module, heap, memories, true));
+            let installed = Installed::new(module, &canister.stable, Some(&code.globals))?;
+            canister.installed = Some(installed.with_heaps(heaps));
         }
         Ok(canister)
     }
@@ -180,22 +172,25 @@ fn place(
     Ok(())
 }
 
-fn save_heap(
-    installed: &mut Installed,
-    saved: &mut Saved,
-    change: &mut Change,
-) -> Result<Option<u64>, Error> {
-    let Some(heap) = &mut installed.heap else {
-        if let Some(memory) = saved.heap.take() {
-            change.drop_memory(memory);
+/// Hands over every declared memory; returns their ids, by index.
+fn save_heaps(installed: &mut Installed, saved: &mut Saved, change: &mut Change) -> Result<Vec<u64>, Error> {
+    let mut ids = Vec::with_capacity(installed.heaps.len());
+    for (index, heap) in installed.heaps.iter_mut().enumerate() {
+        if heap.never_saved || index >= saved.heaps.len() {
+            let memory = change.create(capacity(limits::HEAP64_BYTES_MAX)).map_err(Error::store)?;
+            match saved.heaps.get_mut(index) {
+                Some(old) => change.drop_memory(std::mem::replace(old, memory)),
+                None => saved.heaps.push(memory),
+            }
+            heap.never_saved = false;
         }
-        return Ok(None);
-    };
-    place(&mut saved.heap, &mut saved.heap_replaced, change, capacity(limits::HEAP64_BYTES_MAX))?;
-    let memory = saved.heap.as_ref().expect("just placed");
-    let live = heap.live.clone();
-    put_pages(change, memory, &live, &mut heap.unsaved);
-    Ok(Some(memory.id().get()))
+        let memory = &saved.heaps[index];
+        put_pages(change, memory, &heap.live, &mut heap.unsaved);
+        ids.push(memory.id().get());
+    }
+    // Those of a module that declared more.
+    saved.heaps.drain(ids.len()..).for_each(|memory| change.drop_memory(memory));
+    Ok(ids)
 }
 
 fn put_pages(change: &mut Change, memory: &Memory, mapping: &Mapping, unsaved: &mut PageSet) {
@@ -221,6 +216,7 @@ fn fill(mapping: &Mapping, memory: &Memory) -> Result<(), Error> {
 fn load_heap(heap: &mut crate::dirty::Heap, memory: &Memory) {
     each_page(memory, |page, bytes| heap.initialise(page * PAGE, bytes));
     heap.unsaved = PageSet::default();
+    heap.never_saved = false;
 }
 
 fn each_page(memory: &Memory, mut visit: impl FnMut(usize, &[u8; PAGE])) {

@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub counter: Counter,
     /// How many instructions an execution may use.
     pub instructions: InstructionLimits,
+    /// Whether modules may declare several memories, which the IC refuses. Each is committed, rolled back, saved and, on an
+    /// upgrade, kept or replaced like the heap; the system API works on memory 0, whose width also decides about prices.
+    pub allow_multi_memory: bool,
 }
 
 /// How many instructions an execution may use. The default is an application subnet's.
@@ -160,11 +163,13 @@ impl Engine {
 
 impl Inner {
     fn compile(&self, wasm: &[u8], counter: Counter) -> Result<Compiled, Error> {
-        let config = Config { stable: self.config.stable, counter, ..Config::default() };
+        let EngineConfig { stable, allow_multi_memory, .. } = self.config;
+        let config = Config { stable, counter, allow_multi_memory, ..Config::default() };
         let (rewritten, manifest) = instrument(wasm, &config).map_err(Error::invalid_module)?;
         let module = wasmtime::Module::new(&self.engine, &rewritten).map_err(Error::machine)?;
-        let memory64 = manifest.heap.is_some_and(|heap| heap.memory64);
-        let pre = self.linkers[usize::from(memory64)].instantiate_pre(&module).map_err(Error::machine)?;
+        let pre = self.linkers[usize::from(manifest.memory64())]
+            .instantiate_pre(&module)
+            .map_err(Error::machine)?;
         Ok(Compiled { counter: manifest.counter, manifest, pre })
     }
 }

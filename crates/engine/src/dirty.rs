@@ -1,16 +1,18 @@
 //! What a message changed: from marks and touched lists to committed or rolled-back pages.
 //!
 //! **Heap.** Wasm marks pages (see `instrument::barrier`); a second mapping, the *shadow*, holds the committed image. Commit
-//! compares each marked page with the shadow and copies what differs; rollback copies back.
+//! compares each marked page with the shadow and copies what differs; rollback copies back. Of several declared memories
+//! each is a heap.
 //! **Stable memory.** The first write to a page calls [`StableTouched::touch_write`], which keeps the pre-image; rollback
 //! copies pre-images back, newest first, so a page may be listed once per stage of an upgrade.
 //!
 //! Invariants:
 //! - Between messages: live heap = shadow in every byte, all marks are clear, both touched lists are empty.
-//! - Work is proportional to the pages touched, except the walk over the heap map (one byte per heap page).
+//! - Work is proportional to the pages touched, except the walk over the heap maps (one byte per heap page).
 
 use bedstone_instrument::abi::tracking;
 
+use crate::memory::Tracking;
 use crate::outcome::Fault;
 use crate::pages::PageSet;
 use crate::sys::{Mapping, PAGE};
@@ -18,7 +20,15 @@ use crate::sys::{Mapping, PAGE};
 use std::io;
 use std::sync::Arc;
 
-/// A canister's main memory and its committed image.
+/// Where the marks of one memory stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks<'a> {
+    pub tracking: &'a Mapping,
+    /// Where its map starts in the tracking memory.
+    pub map: usize,
+}
+
+/// A declared memory and its committed image.
 #[derive(Debug)]
 pub(crate) struct Heap {
     pub live: Arc<Mapping>,
@@ -30,13 +40,22 @@ pub(crate) struct Heap {
     committed_len: usize,
     /// Pages changed since the last save.
     pub unsaved: PageSet,
+    /// Whether the store has nothing of it: what stands there under its index is another memory.
+    pub never_saved: bool,
 }
 
 impl Heap {
     /// A heap whose present contents are committed.
     pub fn new(live: Arc<Mapping>, shadow: Mapping) -> Self {
         let committed_len = live.len();
-        Self { live, shadow, staged: Vec::new(), committed_len, unsaved: PageSet::default() }
+        Self {
+            live,
+            shadow,
+            staged: Vec::new(),
+            committed_len,
+            unsaved: PageSet::default(),
+            never_saved: true,
+        }
     }
 
     /// Writes initial contents: before any message, to both images.
@@ -52,9 +71,9 @@ impl Heap {
 
     /// Calls `visit` with every page that may have changed, ascending, and clears the marks. The byte of page `p` stands
     /// for `p` and `p + 1`.
-    fn take_marked(live: &Mapping, tracking: &Mapping, mut visit: impl FnMut(usize)) {
+    fn take_marked(live: &Mapping, marks: Marks<'_>, mut visit: impl FnMut(usize)) {
         let pages = live.pages();
-        let map = tracking::HEAP_MAP as usize;
+        let Marks { tracking, map } = marks;
         let mut next = 0;
         tracking.each_set_byte(map, pages, |page| {
             tracking.set_byte(map + page, 0);
@@ -67,22 +86,22 @@ impl Heap {
 
     /// Ends a stage that succeeded: its contents become the image that the next stage is compared with. The transaction
     /// may still be rolled back. Returns how many pages changed.
-    pub fn end_stage(&mut self, tracking: &Mapping) -> io::Result<u64> {
-        self.take_changes(tracking, true)
+    pub fn end_stage(&mut self, marks: Marks<'_>) -> io::Result<u64> {
+        self.take_changes(marks, true)
     }
 
     /// Commits a transaction of one stage; returns how many pages changed.
-    pub fn commit(&mut self, tracking: &Mapping) -> io::Result<u64> {
-        let changed = self.take_changes(tracking, false)?;
+    pub fn commit(&mut self, marks: Marks<'_>) -> io::Result<u64> {
+        let changed = self.take_changes(marks, false)?;
         self.settle();
         Ok(changed)
     }
 
-    fn take_changes(&mut self, tracking: &Mapping, keep_undo: bool) -> io::Result<u64> {
+    fn take_changes(&mut self, marks: Marks<'_>, keep_undo: bool) -> io::Result<u64> {
         self.shadow.grow_to(self.live.len())?;
         let mut changed = 0;
         let (live, shadow, staged, unsaved) = (&self.live, &self.shadow, &mut self.staged, &mut self.unsaved);
-        Self::take_marked(live, tracking, |page| {
+        Self::take_marked(live, marks, |page| {
             if live.page_equals(page, shadow) {
                 return;
             }
@@ -99,12 +118,12 @@ impl Heap {
     }
 
     /// Takes back the running stage; returns how many pages it had changed.
-    pub fn roll_back_stage(&mut self, tracking: &Mapping) -> io::Result<u64> {
+    pub fn roll_back_stage(&mut self, marks: Marks<'_>) -> io::Result<u64> {
         let stage_len = self.shadow.len();
         self.shadow.grow_to(self.live.len())?;
         let mut changed = 0;
         let (live, shadow) = (&self.live, &self.shadow);
-        Self::take_marked(live, tracking, |page| {
+        Self::take_marked(live, marks, |page| {
             if !live.page_equals(page, shadow) {
                 changed += 1;
                 live.copy_page_from(page, shadow);
@@ -157,7 +176,6 @@ pub(crate) struct StableTouched {
 const HAS_IMAGE: u32 = 1 << 31;
 const _: () = assert!(tracking::STABLE_MAP_BYTES < HAS_IMAGE as u64, "page indices leave the bit free");
 
-const MAP: usize = tracking::STABLE_MAP as usize;
 const BOTH: u8 = tracking::STABLE_TOUCHED_WRITTEN | tracking::STABLE_TOUCHED_ACCESSED;
 
 impl StableTouched {
@@ -172,14 +190,14 @@ impl StableTouched {
     }
 
     /// The pages `first..=last`, inside stable memory, are about to be read.
-    pub fn touch_read(&mut self, tracking: &Mapping, first: u64, last: u64) -> Result<(), Fault> {
-        let fresh = |page: &u64| tracking.byte(MAP + *page as usize) == 0;
+    pub fn touch_read(&mut self, tracking: &Tracking, first: u64, last: u64) -> Result<(), Fault> {
+        let fresh = |page: &u64| tracking.stable_mark(*page) == 0;
         if !fresh(&first) && !fresh(&last) && last - first <= 1 {
             return Ok(()); // nearly every call of a host function
         }
         self.check_access((first..=last).filter(fresh).count() as u64)?;
         for page in (first..=last).filter(fresh) {
-            tracking.set_byte(MAP + page as usize, tracking::STABLE_TOUCHED_ACCESSED);
+            tracking.set_stable_mark(page, tracking::STABLE_TOUCHED_ACCESSED);
             self.accessed.push(index(page));
         }
         Ok(())
@@ -189,12 +207,12 @@ impl StableTouched {
     /// first time in this message.
     pub fn touch_write(
         &mut self,
-        tracking: &Mapping,
+        tracking: &Tracking,
         stable: &Mapping,
         first: u64,
         last: u64,
     ) -> Result<u64, Fault> {
-        let mark = |page: u64| tracking.byte(MAP + page as usize);
+        let mark = |page: u64| tracking.stable_mark(page);
         if mark(first) & mark(last) == BOTH && last - first <= 1 {
             return Ok(0); // nearly every call of a host function
         }
@@ -211,7 +229,7 @@ impl StableTouched {
             if before == 0 {
                 self.accessed.push(index(page));
             }
-            tracking.set_byte(MAP + page as usize, BOTH);
+            tracking.set_stable_mark(page, BOTH);
             if (page as usize) < self.stage_pages {
                 stable.append_to(page as usize * PAGE, PAGE, &mut self.undo);
                 self.written.push(index(page) | HAS_IMAGE);
@@ -236,21 +254,21 @@ impl StableTouched {
         self.stage_pages = self.committed_pages;
     }
 
-    fn clear_marks(&mut self, tracking: &Mapping) {
+    fn clear_marks(&mut self, tracking: &Tracking) {
         for page in self.accessed.drain(..) {
-            tracking.set_byte(MAP + page as usize, 0);
+            tracking.set_stable_mark(page.into(), 0);
         }
     }
 
     /// Ends a stage whose changes stand as long as the transaction does: later stages count their pages afresh.
-    pub fn end_stage(&mut self, tracking: &Mapping, stable: &Mapping) {
+    pub fn end_stage(&mut self, tracking: &Tracking, stable: &Mapping) {
         self.clear_marks(tracking);
         self.earlier = self.written.len();
         self.stage_pages = stable.pages();
     }
 
     /// Makes everything written since the transaction began permanent.
-    pub fn commit(&mut self, tracking: &Mapping, unsaved: &mut PageSet) {
+    pub fn commit(&mut self, tracking: &Tracking, unsaved: &mut PageSet) {
         self.clear_marks(tracking);
         for page in self.written.drain(..) {
             unsaved.insert((page & !HAS_IMAGE) as usize);
@@ -259,7 +277,7 @@ impl StableTouched {
     }
 
     /// Takes back the running stage.
-    pub fn roll_back_stage(&mut self, tracking: &Mapping, stable: &Mapping) -> io::Result<()> {
+    pub fn roll_back_stage(&mut self, tracking: &Tracking, stable: &Mapping) -> io::Result<()> {
         self.clear_marks(tracking);
         self.restore(self.earlier, stable);
         stable.shrink_to(self.stage_pages * PAGE)

@@ -6,19 +6,21 @@
 //!
 //! Invariants:
 //! - Between messages an installed module's globals stand in its tracking memory.
+//! - What is said of the heap holds for each memory that the module declares.
 //! - A run that is not kept leaves no trace: memories, sizes, globals, marks.
 
+use std::io;
 use std::sync::Arc;
 
 use ic_principal::Principal;
 
-use bedstone_instrument::abi::tracking;
 use bedstone_instrument::{CostTable, Counter};
 
 use crate::compile::Module;
-use crate::dirty::Heap;
+use crate::dirty::{Heap, Marks};
 use crate::error::Error;
 use crate::instance::{Ended, Live, Target};
+use crate::memory::Tracking;
 use crate::message::Context;
 use crate::outcome::Fault;
 use crate::pages::PageSet;
@@ -29,10 +31,11 @@ use crate::system::SystemState;
 /// The price list in force.
 pub(crate) const PRICES: CostTable = CostTable::ic_2025_10();
 
-/// A module with its heap, tracking memory and instances.
+/// A module with its memories and instances.
 pub(crate) struct Installed {
     pub module: Arc<Module>,
-    pub heap: Option<Heap>,
+    /// The declared memories, by index.
+    pub heaps: Vec<Heap>,
     pub memories: Memories,
     /// The instance that runs messages; made when needed.
     live: Option<Live>,
@@ -83,14 +86,29 @@ fn stable_pages_max(context: Context) -> u64 {
 }
 
 impl Installed {
-    pub fn new(module: Arc<Module>, heap: Option<Heap>, memories: Memories, globals_saved: bool) -> Self {
-        Self { module, heap, memories, live: None, exact: None, globals_saved }
+    /// Puts a module on stable memory; [`Installed::with_heaps`] must follow. `globals` are saved ones; without them the
+    /// globals start with their initial values.
+    pub fn new(module: Arc<Module>, stable: &Arc<Mapping>, globals: Option<&[u8]>) -> Result<Self, Error> {
+        let tracking = Tracking::new(module.manifest()).map_err(Error::machine)?;
+        if globals.is_some_and(|globals| !tracking.set_globals(globals)) {
+            return Err(Error::damaged("a canister's record holds other globals than its module"));
+        }
+        let memories = Memories { heaps: Vec::new(), stable: Arc::clone(stable), tracking };
+        let globals_saved = globals.is_some();
+        Ok(Self { module, heaps: Vec::new(), memories, live: None, exact: None, globals_saved })
     }
 
-    /// The saved globals, [`tracking::GLOBAL_BYTES`] each.
+    /// Puts the module on its declared memories, one for each that it declares.
+    pub fn with_heaps(mut self, heaps: Vec<Heap>) -> Self {
+        assert_eq!(heaps.len(), self.module.manifest().memories.len(), "a heap for each declared memory");
+        self.memories.heaps = heaps.iter().map(|heap| Arc::clone(&heap.live)).collect();
+        self.heaps = heaps;
+        self
+    }
+
+    /// The saved globals, 16 bytes each.
     pub fn globals(&self) -> Vec<u8> {
-        let bytes = self.module.manifest().mutable_globals.len() * tracking::GLOBAL_BYTES as usize;
-        self.memories.tracking.read_vec(tracking::GLOBALS as usize, bytes)
+        self.memories.tracking.globals()
     }
 
     /// The instance, made now if there is none.
@@ -150,8 +168,20 @@ impl Installed {
         std::mem::swap(&mut live.store.data_mut().touched, &mut other.store.data_mut().touched);
     }
 
-    fn tracking(&self) -> Arc<Mapping> {
+    fn tracking(&self) -> Arc<Tracking> {
         Arc::clone(&self.memories.tracking)
+    }
+
+    /// Settles each declared memory; returns how many pages had changed in all of them.
+    fn settle_heaps(
+        &mut self,
+        settle: impl Fn(&mut Heap, Marks<'_>) -> io::Result<u64>,
+    ) -> Result<u64, Error> {
+        let mut changed = 0;
+        for (index, heap) in self.heaps.iter_mut().enumerate() {
+            changed += settle(heap, self.memories.tracking.marks(index)).map_err(Error::machine)?;
+        }
+        Ok(changed)
     }
 
     /// Starts a transaction.
@@ -164,10 +194,7 @@ impl Installed {
     /// Commits a transaction whose only stage just ended; returns how many heap pages changed.
     pub fn commit(&mut self, stable_unsaved: &mut PageSet) -> Result<u64, Error> {
         let tracking = self.tracking();
-        let changed = match &mut self.heap {
-            Some(heap) => heap.commit(&tracking).map_err(Error::machine)?,
-            None => 0,
-        };
+        let changed = self.settle_heaps(Heap::commit)?;
         let live = self.live.as_mut().expect("a stage just ended");
         live.store.data_mut().touched.commit(&tracking, stable_unsaved);
         if live.save_globals()? {
@@ -179,10 +206,7 @@ impl Installed {
     /// Ends a stage that succeeded inside a longer transaction; returns how many heap pages changed.
     pub fn end_stage(&mut self, keep_globals: bool, system: &SystemState) -> Result<u64, Error> {
         let tracking = self.tracking();
-        let changed = match &mut self.heap {
-            Some(heap) => heap.end_stage(&tracking).map_err(Error::machine)?,
-            None => 0,
-        };
+        let changed = self.settle_heaps(Heap::end_stage)?;
         let stable = Arc::clone(&self.memories.stable);
         let live = self.live.as_mut().expect("a stage just ended");
         live.store.data_mut().touched.end_stage(&tracking, &stable);
@@ -198,10 +222,7 @@ impl Installed {
     /// Takes back the running stage; returns how many heap pages it had changed.
     pub fn roll_back_stage(&mut self) -> Result<u64, Error> {
         let tracking = self.tracking();
-        let changed = match &mut self.heap {
-            Some(heap) => heap.roll_back_stage(&tracking).map_err(Error::machine)?,
-            None => 0,
-        };
+        let changed = self.settle_heaps(Heap::roll_back_stage)?;
         let stable = Arc::clone(&self.memories.stable);
         let live = self.live.as_mut().expect("a stage is running");
         live.store.data_mut().touched.roll_back_stage(&tracking, &stable).map_err(Error::machine)?;
@@ -210,7 +231,7 @@ impl Installed {
 
     /// Takes back what earlier stages did, after the running one was rolled back, and the globals.
     pub fn roll_back_transaction(&mut self) -> Result<(), Error> {
-        if let Some(heap) = &mut self.heap {
+        for heap in &mut self.heaps {
             heap.roll_back_transaction().map_err(Error::machine)?;
         }
         let stable = Arc::clone(&self.memories.stable);

@@ -5,15 +5,17 @@
 //! by itself.
 //!
 //! Invariants:
-//! - Until every stage has succeeded the old module, its heap and its globals are kept, and stable memory's pre-images too.
+//! - Until every stage has succeeded the old module, its memories and its globals are kept, and stable memory's pre-images too.
 //! - On failure the canister is what it was, except for the log.
 
 use std::sync::Arc;
 
+use bedstone_instrument::abi::WASM_PAGE_BYTES;
 use ic_principal::Principal;
 
 use crate::canister::{Canister, refused};
 use crate::compile::Module;
+use crate::dirty::Heap;
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Installed, Job, PRICES, Run, trap_line};
 use crate::instance::Target;
@@ -21,7 +23,6 @@ use crate::memory;
 use crate::message::{Context, InstallMode, WasmMemoryPersistence};
 use crate::outcome::{Fault, Outcome, Response};
 use crate::pages::PageSet;
-use crate::state::Memories;
 use crate::system::SystemState;
 
 /// A request to install code.
@@ -59,7 +60,7 @@ impl Totals {
     }
 
     fn add_heap_pages(&mut self, pages: u64, module: &Module) {
-        let memory64 = module.manifest().heap.is_some_and(|heap| heap.memory64);
+        let memory64 = module.manifest().memory64();
         self.heap_pages += pages;
         self.instructions += pages * PRICES.heap_dirty_page(memory64);
     }
@@ -138,9 +139,9 @@ impl Canister {
     fn replace_all(&mut self, installation: &Installation<'_>, totals: &mut Totals) -> Result<(), Stop> {
         totals.instructions += installation.module.manifest().compile_charge;
         let stable = memory::new_stable().map_err(Error::machine)?;
-        let heap = fresh_heap(&installation.module)?;
-        let memories = memories(&heap, &stable)?;
-        let mut next = Installed::new(Arc::clone(&installation.module), heap, memories, false);
+        let heaps = fresh_heaps(&installation.module, 0)?;
+        let next = Installed::new(Arc::clone(&installation.module), &stable, None)?;
+        let mut next = next.with_heaps(heaps);
         let mut system = self.system.clone();
         system.certified_data.clear();
         system.global_timer = 0;
@@ -155,7 +156,6 @@ impl Canister {
         self.system = system;
         self.stable = stable;
         self.saved.stable_replaced = true;
-        self.saved.heap_replaced = true;
         self.installed = Some(next);
         Ok(())
     }
@@ -172,8 +172,7 @@ impl Canister {
         let result =
             self.upgrade_from(&mut old, &mut system, installation, skip_pre_upgrade, persistence, totals);
         match result {
-            Ok((next, kept)) => {
-                self.saved.heap_replaced |= !kept;
+            Ok(next) => {
                 self.system = system;
                 self.installed = Some(next);
                 Ok(())
@@ -194,7 +193,7 @@ impl Canister {
         skip_pre_upgrade: bool,
         persistence: Option<WasmMemoryPersistence>,
         totals: &mut Totals,
-    ) -> Result<(Installed, bool), Stop> {
+    ) -> Result<Installed, Stop> {
         old.begin(system)?;
         if !skip_pre_upgrade {
             let target = Target::System("canister_pre_upgrade");
@@ -205,20 +204,20 @@ impl Canister {
         system.global_timer = 0;
         system.version += 1;
 
-        let kept = if keep { old.heap.take() } else { None };
-        let heap = match kept {
-            Some(heap) => {
-                let least = installation.module.manifest().heap.map_or(0, |ty| ty.wasm_pages_min)
-                    * bedstone_instrument::abi::WASM_PAGE_BYTES;
-                if (heap.live.len() as u64) < least {
-                    heap.live.grow_to(usize::try_from(least).expect("validated")).map_err(Error::machine)?;
-                }
-                Some(heap)
-            }
-            None => fresh_heap(&installation.module)?,
-        };
-        let memories = memories(&heap, &self.stable)?;
-        let mut next = Installed::new(Arc::clone(&installation.module), heap, memories, false);
+        let module = &installation.module;
+        let declared = &module.manifest().memories;
+        let kept = if keep { old.heaps.len().min(declared.len()) } else { 0 };
+        // What can fail comes first, then the old module's memories are moved.
+        for (heap, ty) in old.heaps[..kept].iter().zip(declared) {
+            let least = usize::try_from(ty.wasm_pages_min * WASM_PAGE_BYTES).expect("validated");
+            heap.live.grow_to(least).map_err(Error::machine)?;
+        }
+        let fresh = fresh_heaps(module, kept)?;
+        let next = Installed::new(Arc::clone(module), &self.stable, None)?;
+        let replaced = old.heaps.split_off(kept);
+        let mut heaps = std::mem::replace(&mut old.heaps, replaced);
+        heaps.extend(fresh);
+        let mut next = next.with_heaps(heaps);
         let result = old.hand_over_touched(&mut next, system).map_err(Stop::from).and_then(|()| {
             finish_upgrade(&mut next, installation, system, totals).or_else(|stop| {
                 next.hand_over_touched(old, system)?;
@@ -228,12 +227,12 @@ impl Canister {
         match result {
             Ok(()) => {
                 next.commit(&mut self.stable_unsaved)?;
-                Ok((next, keep))
+                Ok(next)
             }
             Err(stop) => {
-                if keep {
-                    old.heap = next.heap.take();
-                }
+                next.heaps.truncate(kept);
+                next.heaps.append(&mut old.heaps);
+                std::mem::swap(&mut old.heaps, &mut next.heaps);
                 Err(stop)
             }
         }
@@ -277,24 +276,21 @@ fn compile_charge(old: &Module, new: &Module) -> u64 {
     if old.hash() == new.hash() { full / 100 } else { full }
 }
 
-/// A heap with the module's initial contents.
-fn fresh_heap(module: &Module) -> Result<Option<crate::dirty::Heap>, Error> {
-    let Some(ty) = &module.manifest().heap else { return Ok(None) };
-    let mut heap = memory::new_heap(ty, 0).map_err(Error::machine)?;
-    let wasm = module.wasm();
-    for data in &module.manifest().data {
-        let at = usize::try_from(data.offset).expect("validated to lie in the initial memory");
-        heap.initialise(at, &wasm[data.range.clone()]);
+/// The module's memories from index `first` on, with their initial contents.
+fn fresh_heaps(module: &Module, first: usize) -> Result<Vec<Heap>, Error> {
+    let manifest = module.manifest();
+    let heap = |ty| memory::new_heap(ty, 0).map_err(Error::machine);
+    let mut heaps: Vec<Heap> = manifest.memories[first..].iter().map(heap).collect::<Result<_, _>>()?;
+    if heaps.is_empty() {
+        return Ok(heaps);
     }
-    Ok(Some(heap))
-}
-
-fn memories(heap: &Option<crate::dirty::Heap>, stable: &Arc<crate::sys::Mapping>) -> Result<Memories, Error> {
-    Ok(Memories {
-        heap: heap.as_ref().map(|heap| Arc::clone(&heap.live)),
-        stable: Arc::clone(stable),
-        tracking: memory::new_tracking().map_err(Error::machine)?,
-    })
+    let wasm = module.wasm();
+    for data in &manifest.data {
+        let Some(index) = (data.memory as usize).checked_sub(first) else { continue };
+        let at = usize::try_from(data.offset).expect("validated to lie in the initial memory");
+        heaps[index].initialise(at, &wasm[data.range.clone()]);
+    }
+    Ok(heaps)
 }
 
 /// Runs one stage if the module has it. A stage that fails is rolled back.

@@ -24,16 +24,16 @@ pub(crate) struct Live {
     pub store: Store<MessageState>,
     instance: Instance,
     counter: Global,
-    heap: Option<Memory>,
-    stable: Option<Memory>,
+    /// Those that can grow: the declared memories and, in native mode, stable memory.
+    growing: Vec<Memory>,
     save_globals: TypedFunc<(), i32>,
     restore_globals: TypedFunc<(), i32>,
     start: Option<EntryFunction>,
     updates: HashMap<String, EntryFunction>,
     queries: HashMap<String, EntryFunction>,
     composite_queries: HashMap<String, EntryFunction>,
-    /// Lengths of heap and stable memory that the instance knows.
-    known_lengths: (usize, usize),
+    /// Lengths of the declared memories and of stable memory that the instance knows.
+    known_lengths: Vec<usize>,
 }
 
 /// What to call.
@@ -61,18 +61,16 @@ impl Live {
     pub fn new(compiled: &Compiled, memories: &Memories, system: &SystemState) -> Result<Self, Error> {
         let manifest = &compiled.manifest;
         let names = &manifest.names;
-        let heap64 = manifest.heap.is_some_and(|heap| heap.memory64);
-        let heap_name = names.heap.clone().unwrap_or_default();
-        let state = MessageState::new(memories.clone(), system.clone(), heap64, heap_name);
+        let heap_name = names.heaps.first().cloned().unwrap_or_default();
+        let state = MessageState::new(memories.clone(), system.clone(), manifest.memory64(), heap_name);
         let mut store = Store::new(compiled.pre.module().engine(), state);
 
         // In the order of the memory index space.
-        let mut mappings = Vec::with_capacity(3);
-        mappings.extend(memories.heap.clone());
+        let mut mappings = memories.heaps.clone();
         if names.stable.is_some() {
             mappings.push(memories.stable.clone());
         }
-        mappings.push(memories.tracking.clone());
+        mappings.push(memories.tracking.mapping.clone());
         let instance =
             with_memories(&mappings, || compiled.pre.instantiate(&mut store)).map_err(|error| {
                 match error.is::<wasmtime::Trap>() {
@@ -83,11 +81,13 @@ impl Live {
 
         const CONTRACT: &str = "the manifest names what the rewriter exported";
         let counter = instance.get_global(&mut store, &names.counter).expect(CONTRACT);
-        let memory = |name: &Option<String>, store: &mut Store<MessageState>| {
-            name.as_ref().map(|name| instance.get_memory(store, name).expect(CONTRACT))
-        };
-        let heap = memory(&names.heap, &mut store);
-        let stable = memory(&names.stable, &mut store);
+        let growing: Vec<Memory> = names
+            .heaps
+            .iter()
+            .chain(&names.stable)
+            .map(|name| instance.get_memory(&mut store, name).expect(CONTRACT))
+            .collect();
+        let heap = if names.heaps.is_empty() { None } else { growing.first().copied() };
         let functions = slow_functions(&mut store);
         let slow = instance.get_table(&mut store, &names.slow).expect(CONTRACT);
         for (index, function) in (0..).zip(functions) {
@@ -102,15 +102,14 @@ impl Live {
             store,
             instance,
             counter,
-            heap,
-            stable,
+            growing,
             save_globals,
             restore_globals,
             start,
             updates: HashMap::new(),
             queries: HashMap::new(),
             composite_queries: HashMap::new(),
-            known_lengths: lengths(memories),
+            known_lengths: lengths(memories).collect(),
         };
         live.find_methods(compiled);
         Ok(live)
@@ -151,15 +150,19 @@ impl Live {
 
     /// Makes the instance see the mappings' lengths: growing by nothing rewrites the cached one.
     fn refresh(&mut self) -> Result<(), Error> {
-        let now = lengths(&self.store.data().memories);
-        if now == self.known_lengths {
+        if lengths(&self.store.data().memories).eq(self.known_lengths.iter().copied()) {
             return Ok(());
         }
-        for memory in [self.heap, self.stable].into_iter().flatten() {
+        for memory in &self.growing {
             memory.grow(&mut self.store, 0).map_err(Error::machine)?;
         }
-        self.known_lengths = now;
+        self.know_lengths();
         Ok(())
+    }
+
+    fn know_lengths(&mut self) {
+        self.known_lengths.clear();
+        self.known_lengths.extend(lengths(&self.store.data().memories));
     }
 
     /// Calls `target`, which exists, with `MessageState` prepared.
@@ -170,7 +173,7 @@ impl Live {
         let start = i64::try_from(limit).expect("limits are below 2^63");
         self.counter.set(&mut self.store, start.into()).map_err(Error::machine)?;
         let result = function.call(&mut self.store, ());
-        self.known_lengths = lengths(&self.store.data().memories);
+        self.know_lengths();
         let left = self.counter.get(&mut self.store).i64().expect("the counter is an i64");
         let used = start.saturating_sub(left).clamp(0, start).cast_unsigned();
         let Err(error) = result else {
@@ -195,8 +198,8 @@ impl Live {
     }
 }
 
-fn lengths(memories: &Memories) -> (usize, usize) {
-    (memories.heap.as_ref().map_or(0, |heap| heap.len()), memories.stable.len())
+fn lengths(memories: &Memories) -> impl Iterator<Item = usize> {
+    memories.heaps.iter().chain([&memories.stable]).map(|mapping| mapping.len())
 }
 
 /// A trap of Wasmtime's in the IC's words.

@@ -6,10 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
-use bedstone_instrument::abi::{HeapType, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES, tracking};
-use bedstone_instrument::limits;
+use bedstone_instrument::abi::tracking::{GLOBAL_BYTES, TrackingLayout};
+use bedstone_instrument::abi::{DeclaredMemory, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
+use bedstone_instrument::{Manifest, limits};
 
-use crate::dirty::Heap;
+use crate::dirty::{Heap, Marks};
 use crate::sys::{Mapping, Shape};
 
 /// Address space that compiled code assumes for each memory.
@@ -32,13 +33,57 @@ pub(crate) fn new_stable() -> io::Result<Arc<Mapping>> {
     Ok(Arc::new(Mapping::new(STABLE)?))
 }
 
-/// A cleared tracking memory.
-pub(crate) fn new_tracking() -> io::Result<Arc<Mapping>> {
-    Ok(Arc::new(Mapping::with_len(TRACKING, (tracking::WASM_PAGES * WASM_PAGE_BYTES) as usize)?))
+/// A module's tracking memory: a mapping and what stands where in it.
+#[derive(Debug)]
+pub(crate) struct Tracking {
+    pub mapping: Arc<Mapping>,
+    layout: TrackingLayout,
+    /// Bytes of the saved globals.
+    globals_bytes: usize,
 }
 
-/// A heap of the declared minimum size, or of `bytes` if that is more.
-pub(crate) fn new_heap(ty: &HeapType, bytes: u64) -> io::Result<Heap> {
+impl Tracking {
+    /// A cleared one.
+    pub fn new(manifest: &Manifest) -> io::Result<Arc<Self>> {
+        let layout = manifest.tracking.clone();
+        let mapping = Mapping::with_len(TRACKING, (layout.wasm_pages * WASM_PAGE_BYTES) as usize)?;
+        let globals_bytes = manifest.mutable_globals.len() * GLOBAL_BYTES as usize;
+        Ok(Arc::new(Self { mapping: Arc::new(mapping), layout, globals_bytes }))
+    }
+
+    /// The marks of the memory with that index.
+    pub fn marks(&self, memory: usize) -> Marks<'_> {
+        Marks { tracking: &self.mapping, map: self.layout.heap_maps[memory] as usize }
+    }
+
+    /// The byte of a stable page.
+    pub fn stable_mark(&self, page: u64) -> u8 {
+        self.mapping.byte((self.layout.stable_map + page) as usize)
+    }
+
+    /// Sets the byte of a stable page.
+    pub fn set_stable_mark(&self, page: u64, mark: u8) {
+        self.mapping.set_byte((self.layout.stable_map + page) as usize, mark);
+    }
+
+    /// The saved globals, [`GLOBAL_BYTES`] each.
+    pub fn globals(&self) -> Vec<u8> {
+        self.mapping.read_vec(self.layout.globals as usize, self.globals_bytes)
+    }
+
+    /// Takes over saved globals; whether they are as many bytes as the module's.
+    #[must_use]
+    pub fn set_globals(&self, globals: &[u8]) -> bool {
+        let fits = globals.len() == self.globals_bytes;
+        if fits {
+            self.mapping.write(self.layout.globals as usize, globals);
+        }
+        fits
+    }
+}
+
+/// A memory of the declared minimum size, or of `bytes` if that is more.
+pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64) -> io::Result<Heap> {
     let shape = if ty.memory64 { HEAP64 } else { HEAP32 };
     let len = bytes.max(ty.wasm_pages_min * WASM_PAGE_BYTES) as usize;
     Ok(Heap::new(Arc::new(Mapping::with_len(shape, len)?), Mapping::with_len(shape, len)?))

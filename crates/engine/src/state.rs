@@ -11,6 +11,7 @@ use ic_principal::Principal;
 use wasmtime::{Caller, Global, Memory};
 
 use crate::dirty::StableTouched;
+use crate::memory::Tracking;
 use crate::message::Context;
 use crate::outcome::Fault;
 use crate::sys::Mapping;
@@ -19,9 +20,22 @@ use crate::system::{LOG_BYTES_MAX, LOG_CONTENT_BYTES_MAX, LOG_RECORD_BYTES, Syst
 /// The memories of one installed module, owned by the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Memories {
-    pub heap: Option<Arc<Mapping>>,
+    /// The declared memories, by index.
+    pub heaps: Vec<Arc<Mapping>>,
     pub stable: Arc<Mapping>,
-    pub tracking: Arc<Mapping>,
+    pub tracking: Arc<Tracking>,
+}
+
+impl Memories {
+    /// The memory that the system API reads and writes.
+    pub fn heap(&self) -> Option<&Arc<Mapping>> {
+        self.heaps.first()
+    }
+
+    /// Bytes of all declared memories together.
+    pub fn heap_bytes(&self) -> u64 {
+        self.heaps.iter().map(|heap| heap.len() as u64).sum()
+    }
 }
 
 /// Handles into the instance, for host functions.
@@ -58,7 +72,7 @@ pub(crate) struct Limits {
     pub instructions: u64,
     /// The limit named when it runs out: that of the whole transaction.
     pub instructions_shown: u64,
-    /// Largest heap that `memory.grow` may make.
+    /// What `memory.grow` may make of all declared memories together.
     pub wasm_memory_bytes: u64,
 }
 

@@ -17,7 +17,13 @@ pub const MODES: [(&str, EngineConfig); 5] = [
 ];
 
 const fn config(stable: StableAccess, usual_host_functions: bool, counter: Counter) -> EngineConfig {
-    EngineConfig { stable, usual_host_functions, counter, instructions: InstructionLimits::IC }
+    EngineConfig {
+        stable,
+        usual_host_functions,
+        counter,
+        instructions: InstructionLimits::IC,
+        allow_multi_memory: false,
+    }
 }
 
 /// Runs a test on a stack as large as production's canisters may need.

@@ -26,38 +26,78 @@ pub const STABLE_WASM_PAGES_MAX: u64 = 8_192_000;
 
 /// Where things stand in the injected tracking memory, in bytes.
 ///
+/// With one declared memory, or none:
+///
 /// ```text
 /// 0          heap map: one byte per heap page; 1 = the page or the one after it was written
 /// 0x400000   saved globals: 16 bytes each
 /// 0x500000   stable map: one byte per stable page; see `STABLE_TOUCHED_*`
 /// ```
-/// All offsets stay below Wasmtime's 32 MiB guard, so accesses at `offset + i32` need no bounds check.
+/// Further memories have their maps behind that of the first one; where these pass 4 MiB together, globals and stable map
+/// move up. A module's addresses are its [`TrackingLayout`](tracking::TrackingLayout). While offsets stay below Wasmtime's
+/// 32 MiB guard, which they do with up to 30 memories of 32 or seven of 64 bits, accesses at `offset + i32` need no bounds
+/// check.
 pub mod tracking {
-    use super::{PAGE_BYTES, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
+    use super::{DeclaredMemory, PAGE_BYTES, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
 
-    /// Start of the heap map.
-    pub const HEAP_MAP: u64 = 0;
-    /// Bytes of the heap map: one per page of 16 GiB. A 32-bit heap needs 2²⁰ + 1, a 64-bit one 6 GiB / 4 KiB + 1;
-    /// the rest lets a range mark run past the end of the heap without a test.
-    pub const HEAP_MAP_BYTES: u64 = 1 << 22;
-    /// Start of the saved globals.
-    pub const GLOBALS: u64 = 0x40_0000;
+    /// Bytes of the map of a 32-bit memory: one per page of 4 GiB. Maps do not follow the declared maximum: any address
+    /// that code can compute then has a byte in its own map, so that a mark before a store that traps needs no test.
+    pub const HEAP32_MAP_BYTES: u64 = 1 << 20;
+    /// Bytes of the map of a 64-bit memory: one per page of 16 GiB, more than the largest heap. A power of two, since
+    /// page indices are cut to it.
+    pub const HEAP64_MAP_BYTES: u64 = 1 << 22;
+    /// Bytes from address 0 on that belong to heap maps, however few there are.
+    const HEAP_MAPS_BYTES_MIN: u64 = 1 << 22;
+    /// Bytes kept for the saved globals.
+    const GLOBALS_BYTES: u64 = 1 << 20;
     /// Bytes per saved global.
     pub const GLOBAL_BYTES: u64 = 16;
-    /// Start of the stable map.
-    pub const STABLE_MAP: u64 = 0x50_0000;
     /// Bytes of the stable map: one per page of 500 GiB.
     pub const STABLE_MAP_BYTES: u64 = STABLE_WASM_PAGES_MAX * WASM_PAGE_BYTES / PAGE_BYTES;
-    /// Size of the tracking memory in Wasm pages; its minimum and its maximum.
-    pub const WASM_PAGES: u64 = (STABLE_MAP + STABLE_MAP_BYTES).div_ceil(WASM_PAGE_BYTES);
     /// Bit of a stable-map byte: the page was written in this message.
     pub const STABLE_TOUCHED_WRITTEN: u8 = 1;
     /// Bit of a stable-map byte: the page was accessed in this message. Set with every `WRITTEN`.
     pub const STABLE_TOUCHED_ACCESSED: u8 = 2;
 
-    const _: () = assert!(HEAP_MAP + HEAP_MAP_BYTES <= GLOBALS);
-    const _: () = assert!(GLOBALS + 1000 * GLOBAL_BYTES <= STABLE_MAP, "the IC allows 1000 globals");
-    const _: () = assert!(STABLE_MAP < 32 << 20, "offsets stay inside the guard");
+    const _: () = assert!(1000 * GLOBAL_BYTES <= GLOBALS_BYTES, "the IC allows 1000 globals");
+    const _: () = assert!(HEAP64_MAP_BYTES >= crate::limits::HEAP64_BYTES_MAX / PAGE_BYTES);
+    const _: () = assert!(HEAP32_MAP_BYTES == crate::limits::HEAP32_BYTES_MAX / PAGE_BYTES);
+    const _: () = assert!(
+        crate::limits::MEMORIES_MAX * HEAP64_MAP_BYTES + GLOBALS_BYTES + STABLE_MAP_BYTES < 4 << 30,
+        "the tracking memory is a 32-bit one"
+    );
+
+    /// The addresses of one module's tracking memory.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TrackingLayout {
+        /// Start of each declared memory's heap map, by memory index; that of memory 0 is 0.
+        pub heap_maps: Vec<u64>,
+        /// Start of the saved globals.
+        pub globals: u64,
+        /// Start of the stable map.
+        pub stable_map: u64,
+        /// Size of the tracking memory in Wasm pages; its minimum and its maximum.
+        pub wasm_pages: u64,
+    }
+
+    impl TrackingLayout {
+        /// The layout for a module that declares `memories`.
+        pub(crate) fn new(memories: &[DeclaredMemory]) -> Self {
+            let mut end = 0;
+            let heap_maps = memories
+                .iter()
+                .map(|memory| {
+                    let start = end;
+                    end += if memory.memory64 { HEAP64_MAP_BYTES } else { HEAP32_MAP_BYTES };
+                    start
+                })
+                .collect();
+            let globals = end.max(HEAP_MAPS_BYTES_MIN);
+            let stable_map = globals + GLOBALS_BYTES;
+            let wasm_pages = (stable_map + STABLE_MAP_BYTES).div_ceil(WASM_PAGE_BYTES);
+            Self { heap_maps, globals, stable_map, wasm_pages }
+        }
+    }
 }
 
 /// Entries of the injected table of slow paths, filled by the engine after instantiation.
@@ -71,7 +111,7 @@ pub enum SlowCall {
     /// `(first i64, last i64) -> i64`: the stable pages are about to be written; returns how many were not yet
     /// written in this message.
     TouchWrite = 2,
-    /// `(old i64)`: the heap grew from `old` Wasm pages; the engine may end the message.
+    /// `(old i64)`: a declared memory grew from `old` Wasm pages; the engine may end the message.
     HeapGrown = 3,
 }
 
@@ -139,8 +179,11 @@ pub struct Manifest {
     /// Where the counter is: as asked for, except that a module with functions of 1,000 parameters or results, which leave
     /// no room for it, keeps it in a global.
     pub counter: Counter,
-    /// The canister's main memory, if it has one.
-    pub heap: Option<HeapType>,
+    /// The memories that the module declares, by index: memory 0, which the system API reads and writes, and under
+    /// [`Config::allow_multi_memory`](crate::Config::allow_multi_memory) more.
+    pub memories: Vec<DeclaredMemory>,
+    /// Where things stand in the tracking memory.
+    pub tracking: tracking::TrackingLayout,
     /// Value types of the mutable globals, in index order: the order in which they are saved.
     pub mutable_globals: Vec<GlobalKind>,
     /// Active data segments in order: applied once, at install.
@@ -157,14 +200,38 @@ pub struct Manifest {
     pub summary: Summary,
 }
 
-/// A canister's main memory.
+impl Manifest {
+    /// The memory that the system API reads and writes, memory 0, if there is one.
+    pub fn heap(&self) -> Option<&DeclaredMemory> {
+        self.memories.first()
+    }
+
+    /// Whether that memory is 64-bit, which decides the types of system functions and the prices of memory accesses.
+    pub fn memory64(&self) -> bool {
+        self.heap().is_some_and(|memory| memory.memory64)
+    }
+}
+
+/// How long the contents of a declared memory live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lifetime {
+    /// Like the IC's heap: kept from message to message; on an upgrade replaced by the new module's memory of that index,
+    /// or kept with all others of its kind if the upgrade says so; emptied by a reinstallation.
+    Heap,
+}
+
+/// A memory that a canister's module declares, defined or imported as `env.memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeapType {
+pub struct DeclaredMemory {
+    /// Its index, in the original as in the rewritten module.
+    pub index: u32,
+    /// How long its contents live. A module has no way yet to ask for another lifetime than the heap's.
+    pub lifetime: Lifetime,
     /// Whether it is a 64-bit memory.
     pub memory64: bool,
     /// Declared minimum in Wasm pages.
     pub wasm_pages_min: u64,
-    /// Declared maximum in Wasm pages.
+    /// Declared maximum in Wasm pages. Whatever it says, a 32-bit memory grows to 4 GiB and a 64-bit one to 6 GiB at most.
     pub wasm_pages_max: Option<u64>,
 }
 
@@ -186,7 +253,9 @@ pub enum GlobalKind {
 /// An active data segment, lifted out of the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveData {
-    /// Byte offset in the heap.
+    /// Index of the memory.
+    pub memory: u32,
+    /// Byte offset in it.
     pub offset: u64,
     /// Where its bytes stand in the original module.
     pub range: Range<usize>,
@@ -197,8 +266,8 @@ pub struct ActiveData {
 pub struct Names {
     /// Mutable i64 global: instructions left.
     pub counter: String,
-    /// The canister's main memory.
-    pub heap: Option<String>,
+    /// The canister's declared memories, by index.
+    pub heaps: Vec<String>,
     /// Stable memory (native mode only).
     pub stable: Option<String>,
     /// The tracking memory.

@@ -21,13 +21,14 @@
 //! - Constants added to a base make a new value: the addition may wrap. Only memarg offsets of one value compare.
 //! - A mark counts only in code that it dominates: facts made inside a block that can be left early, or in an arm of
 //!   an `if`, are forgotten at its end; a local set there has a new value after it.
+//! - Each of the canister's memories has a map of its own: a mark counts for stores to the same memory only.
 //! - Marking too much is harmless, since contents decide what changed. Marking too little never happens.
 
 use wasm_encoder::{InstructionSink, ValType};
 use wasmparser::Operator;
 
 use crate::abi::{PAGE_BYTES, tracking};
-use crate::encode::at;
+use crate::encode::{Layout, at};
 use crate::info::ModuleInfo;
 
 /// What to do about one store, in the order of the stores in a function.
@@ -49,6 +50,7 @@ type Value = u32;
 #[derive(Debug, Clone, Copy)]
 struct Fact {
     base: Value,
+    memory: u32,
     /// Index in `marks` of the store that makes it.
     mark: usize,
     /// The highest byte, relative to the base, that some store relies on.
@@ -275,13 +277,14 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
         }
     }
 
-    fn store(&mut self, offset: u64, width: u64) {
+    fn store(&mut self, store: Store) {
         self.pop();
         let base = self.pop();
+        let Store { memory, offset, width } = store;
         let high = offset.saturating_add(width - 1);
         let newest = self.facts.len().saturating_sub(FACTS_SEEN);
         for fact in self.facts[newest..].iter_mut().rev() {
-            if fact.base != base {
+            if fact.base != base || fact.memory != memory {
                 continue;
             }
             let StoreMark::Mark { offset: low } = &mut self.marks[fact.mark] else { continue };
@@ -295,13 +298,13 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
                 return;
             }
         }
-        self.facts.push(Fact { base, mark: self.marks.len(), high });
+        self.facts.push(Fact { base, memory, mark: self.marks.len(), high });
         self.marks.push(StoreMark::Mark { offset });
     }
 
-    /// Follows one operator. Whether it is a store, so that [`BarrierPlan::marks`] has a decision more.
+    /// Follows one operator. If it is a store, [`BarrierPlan::marks`] has a decision more: the memory that it writes.
     #[inline(always)]
-    pub fn step(&mut self, operator: &Operator<'_>) -> bool {
+    pub fn step(&mut self, operator: &Operator<'_>) -> Option<u32> {
         self.now += 1;
         match operator {
             Operator::LocalGet { local_index } => {
@@ -357,16 +360,16 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
                 let (pops, pushes) = fixed_arity(other);
                 // Of what pops two and pushes nothing nearly everything is a store.
                 if (pops, pushes) == (2, 0)
-                    && let Some((offset, width)) = store_shape(other)
+                    && let Some(store) = store_shape(other)
                 {
-                    self.store(offset, width);
-                    return true;
+                    self.store(store);
+                    return Some(store.memory);
                 }
                 self.pop_many(pops);
                 self.push_fresh(pushes);
             }
         }
-        false
+        None
     }
 }
 
@@ -392,10 +395,17 @@ fn fixed_arity(operator: &Operator<'_>) -> (usize, usize) {
     wasmparser::for_each_operator!(table)
 }
 
-/// Offset and width in bytes of an operator that stores `value` at `base + offset`: everything that pops
-/// `[base, value]` and writes memory.
+/// A store of `width` bytes at `base + offset`.
+#[derive(Debug, Clone, Copy)]
+struct Store {
+    memory: u32,
+    offset: u64,
+    width: u64,
+}
+
+/// What an operator stores that pops `[base, value]`; `None` if it does not write memory.
 #[inline(always)]
-fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
+fn store_shape(operator: &Operator<'_>) -> Option<Store> {
     use Operator as O;
     let (memarg, width) = match operator {
         O::I32Store8 { memarg } | O::I64Store8 { memarg } | O::V128Store8Lane { memarg, .. } => (memarg, 1),
@@ -410,7 +420,7 @@ fn store_shape(operator: &Operator<'_>) -> Option<(u64, u64)> {
         O::V128Store { memarg } => (memarg, 16),
         _ => return None,
     };
-    Some((memarg.offset, width))
+    Some(Store { memory: memarg.memory, offset: memarg.offset, width })
 }
 
 /// Type of the value that a store pops.
@@ -455,22 +465,22 @@ impl Stored {
     }
 }
 
-/// Marks the page of the base in local `base` plus `offset`, in memory `tracking_memory`.
+/// Marks the page of the base in local `base` plus `offset`, in the map of `memory`.
 pub(crate) fn emit_mark(
     code: &mut InstructionSink<'_>,
-    tracking_memory: u32,
-    memory64: bool,
+    layout: &Layout,
+    memory: u32,
     base: u32,
     offset: u64,
 ) {
     code.local_get(base);
-    if memory64 {
+    if layout.address_type(memory) == ValType::I64 {
         if offset > 0 {
             code.i64_const(offset.cast_signed()).i64_add();
         }
         // An address beyond the heap traps in the store itself; until then its mark must stay inside the map.
         code.i64_const(12).i64_shr_u().i32_wrap_i64();
-        code.i32_const(i32::try_from(tracking::HEAP_MAP_BYTES - 1).expect("4 MiB - 1")).i32_and();
+        code.i32_const(i32::try_from(tracking::HEAP64_MAP_BYTES - 1).expect("4 MiB - 1")).i32_and();
     } else {
         if offset > 0 {
             // Wraps only where the store itself traps.
@@ -479,5 +489,6 @@ pub(crate) fn emit_mark(
         }
         code.i32_const(12).i32_shr_u();
     }
-    code.i32_const(1).i32_store8(at(tracking_memory, tracking::HEAP_MAP, 0));
+    let map = layout.tracking.heap_maps[memory as usize];
+    code.i32_const(1).i32_store8(at(layout.tracking_memory, map, 0));
 }

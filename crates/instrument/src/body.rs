@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::info::ModuleInfo;
 use crate::limits;
 use crate::meter::{BlockStart, Charges, CounterAccess, cut};
+use crate::tracking::push_place;
 use crate::validate::{self, Bodies, Seen};
 use crate::walk::{self, Observer};
 
@@ -172,10 +173,10 @@ struct Temporaries {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    Address,
+    Address(ValType),
     Stored(ValType),
     TableIndex(ValType),
-    BulkStart,
+    BulkStart(ValType),
     BulkMiddle(ValType),
     BulkBytes(ValType),
 }
@@ -411,10 +412,10 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
                 (Edit::ReturnCallIndirect, type_index, table_index)
             }
             Operator::Return if threaded => (Edit::Return, 0, 0),
-            Operator::MemoryGrow { .. } => (Edit::MemoryGrow, 0, 0),
-            Operator::MemoryFill { .. } => (Edit::MemoryFill, 0, 0),
-            Operator::MemoryCopy { .. } => (Edit::MemoryCopy, 0, 0),
-            Operator::MemoryInit { .. } => (Edit::MemoryInit, 0, 0),
+            Operator::MemoryGrow { mem } => (Edit::MemoryGrow, mem, 0),
+            Operator::MemoryFill { mem } => (Edit::MemoryFill, mem, 0),
+            Operator::MemoryCopy { dst_mem, src_mem } => (Edit::MemoryCopy, dst_mem, src_mem),
+            Operator::MemoryInit { mem, .. } => (Edit::MemoryInit, mem, 0),
             Operator::DataDrop { .. } | Operator::ElemDrop { .. } => (Edit::Drop, 0, 0),
             _ => return None,
         })
@@ -469,25 +470,31 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             }
             Edit::MemoryGrow => {
                 out.code.extend_from_slice(raw);
-                counter.call(&mut out.sink(), layout.helpers.heap_grown);
+                counter.call(&mut out.sink(), layout.grown(event.a));
             }
             Edit::Drop => {
                 out.code.extend_from_slice(raw);
                 out.sink().i32_const(1).global_set(layout.dropped_global);
             }
-            Edit::MemoryFill => out.bulk(layout, ValType::I32, layout.heap_type(), raw),
-            Edit::MemoryCopy => out.bulk(layout, layout.heap_type(), layout.heap_type(), raw),
-            Edit::MemoryInit => out.bulk(layout, ValType::I32, ValType::I32, raw),
+            Edit::MemoryFill => out.bulk(layout, event.a, [ValType::I32, layout.address_type(event.a)], raw),
+            Edit::MemoryCopy => {
+                let (to, from) = (layout.address_type(event.a), layout.address_type(event.b));
+                // The length has the smaller of the two index types.
+                let bytes = if to == ValType::I32 { to } else { from };
+                out.bulk(layout, event.a, [from, bytes], raw);
+            }
+            Edit::MemoryInit => out.bulk(layout, event.a, [ValType::I32; 2], raw),
             Edit::Store(stored) => {
                 let ty = stored.val_type();
                 let mark = self.plan.marks()[*store];
                 *store += 1;
                 if let StoreMark::Mark { offset } = mark {
                     let value = out.temporaries.get(Purpose::Stored(ty), ty);
-                    let address = out.temporaries.get(Purpose::Address, layout.heap_type());
+                    let address_type = layout.address_type(event.a);
+                    let address = out.temporaries.get(Purpose::Address(address_type), address_type);
                     let mut code = out.sink();
                     code.local_set(value).local_tee(address);
-                    emit_mark(&mut code, layout.tracking_memory, layout.memory64, address, offset);
+                    emit_mark(&mut code, layout, event.a, address, offset);
                     code.local_get(value);
                 }
                 out.code.extend_from_slice(raw);
@@ -525,8 +532,8 @@ impl Observer for BodyRewriter<'_, '_> {
         self.walk.seen.operator(operator);
         self.walk.compiled += 1;
         self.walk.cost += self.prices.operator(operator, memory64);
-        let edit = if self.plan.step(operator) {
-            Stored::by(operator).map(|stored| (Edit::Store(stored), 0, 0))
+        let edit = if let Some(memory) = self.plan.step(operator) {
+            Stored::by(operator).map(|stored| (Edit::Store(stored), memory, 0))
         } else {
             self.edit(operator, self.walk.params)
         };
@@ -614,12 +621,13 @@ impl Emission<'_> {
         self.types.threaded(info, type_index)
     }
 
-    /// Charges and marks before a bulk instruction whose operands `[start, middle, bytes]` are on the stack.
-    fn bulk(&mut self, layout: &Layout, middle: ValType, size: ValType, raw: &[u8]) {
-        let start_type = layout.heap_type();
+    /// Charges and marks before a bulk instruction that writes `memory` and whose operands `[start, middle, bytes]` are on
+    /// the stack, the last two of these types.
+    fn bulk(&mut self, layout: &Layout, memory: u32, [middle, size]: [ValType; 2], raw: &[u8]) {
+        let start_type = layout.address_type(memory);
         let bytes = self.temporaries.get(Purpose::BulkBytes(size), size);
         let other = self.temporaries.get(Purpose::BulkMiddle(middle), middle);
-        let start = self.temporaries.get(Purpose::BulkStart, start_type);
+        let start = self.temporaries.get(Purpose::BulkStart(start_type), start_type);
         let counter = self.counter;
         let mut code = self.sink();
         code.local_set(bytes).local_set(other).local_tee(start);
@@ -630,7 +638,12 @@ impl Emission<'_> {
         if size == ValType::I32 {
             code.i64_extend_i32_u();
         }
-        counter.call(&mut code, layout.helpers.bulk);
+        if memory == 0 {
+            counter.call(&mut code, layout.helpers.bulk);
+        } else {
+            push_place(&mut code, layout, memory);
+            counter.call(&mut code, layout.helpers.bulk_elsewhere);
+        }
         code.local_get(start).local_get(other).local_get(bytes);
         self.code.extend_from_slice(raw);
     }

@@ -18,11 +18,13 @@ use wasm_encoder::{
     TypeSection, ValType,
 };
 
-use crate::abi::{Counter, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess, tracking};
+use crate::abi::tracking::TrackingLayout;
+use crate::abi::{Counter, DeclaredMemory, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess};
 use crate::body::CodeBytes;
 use crate::entry_points::EntryPoints;
 use crate::error::Error;
 use crate::info::{self, ModuleInfo};
+use crate::memories;
 use crate::meter::CounterAccess;
 use crate::stable::Direction;
 
@@ -47,10 +49,16 @@ pub(crate) struct Helpers {
     pub write: u32,
     pub read_slow: u32,
     pub write_slow: u32,
+    /// Only where the module declares several memories, like the following.
+    pub mark_range_elsewhere: u32,
+    pub bulk_elsewhere: u32,
+    pub grown_elsewhere: u32,
 }
 
-/// Number of [`Helpers`].
-pub(crate) const HELPERS: u32 = 10;
+/// Number of [`Helpers`] that every module has.
+const HELPERS: u32 = 10;
+/// Number of [`Helpers`] besides, for declared memories other than memory 0.
+const HELPERS_ELSEWHERE: u32 = 3;
 
 impl Helpers {
     fn from(first: u32) -> Self {
@@ -65,6 +73,9 @@ impl Helpers {
             write: first + 7,
             read_slow: first + 8,
             write_slow: first + 9,
+            mark_range_elsewhere: first + 10,
+            bulk_elsewhere: first + 11,
+            grown_elsewhere: first + 12,
         }
     }
 
@@ -88,8 +99,13 @@ impl Helpers {
 pub(crate) struct Layout {
     pub counter: Counter,
     pub stable: StableAccess,
+    /// The canister's own memories, by index.
+    pub memories: Vec<DeclaredMemory>,
     pub has_heap: bool,
+    /// Whether memory 0 is a 64-bit one.
     pub memory64: bool,
+    /// Addresses in the tracking memory.
+    pub tracking: TrackingLayout,
     /// Native mode only; meaningless otherwise.
     pub stable_memory: u32,
     pub tracking_memory: u32,
@@ -115,12 +131,16 @@ impl Layout {
         let globals = count(info.globals.len());
         let imports = info.import_count();
         let helpers = imports + count(info.functions.len());
+        let wrappers = helpers + HELPERS + if own > 1 { HELPERS_ELSEWHERE } else { 0 };
+        let memories = memories::declared(info);
         use ValType::{I32, I64};
         Self {
             counter,
             stable,
             has_heap: own > 0,
             memory64: info.memory64(),
+            tracking: TrackingLayout::new(&memories),
+            memories,
             stable_memory: own,
             tracking_memory: own + native,
             counter_global: globals,
@@ -128,8 +148,8 @@ impl Layout {
             slow_table: count(info.tables.len()),
             imports,
             helpers: Helpers::from(helpers),
-            wrappers: helpers + HELPERS,
-            entries: helpers + HELPERS + imports,
+            wrappers,
+            entries: wrappers + imports,
             slow_types: [
                 types.intern(&[I32], &[]),
                 types.intern(&[I64, I64], &[]),
@@ -158,6 +178,17 @@ impl Layout {
     /// Type of heap addresses.
     pub fn heap_type(&self) -> ValType {
         if self.memory64 { ValType::I64 } else { ValType::I32 }
+    }
+
+    /// Type of addresses in one of the canister's memories, which exists.
+    pub fn address_type(&self, memory: u32) -> ValType {
+        if self.memories[memory as usize].memory64 { ValType::I64 } else { ValType::I32 }
+    }
+
+    /// The helper for `memory.grow` of one of the canister's memories.
+    pub fn grown(&self, memory: u32) -> u32 {
+        let usual = self.address_type(memory) == self.heap_type();
+        if usual { self.helpers.heap_grown } else { self.helpers.grown_elsewhere }
     }
 
     /// Calls the engine; the arguments are on the stack.
@@ -293,7 +324,7 @@ pub(crate) fn names(info: &ModuleInfo<'_>, layout: &Layout) -> Names {
     };
     Names {
         counter: free("counter"),
-        heap: layout.has_heap.then(|| free("heap")),
+        heaps: layout.memories.iter().map(|memory| free(&heap_name(memory.index))).collect(),
         stable: (layout.stable == StableAccess::Native).then(|| free("stable")),
         tracking: free("tracking"),
         slow: free("slow"),
@@ -301,6 +332,10 @@ pub(crate) fn names(info: &ModuleInfo<'_>, layout: &Layout) -> Names {
         save_globals: free("save_globals"),
         restore_globals: free("restore_globals"),
     }
+}
+
+fn heap_name(memory: u32) -> String {
+    if memory == 0 { "heap".to_owned() } else { format!("heap {memory}") }
 }
 
 /// Encodes the module.
@@ -324,7 +359,7 @@ pub(crate) fn encode(parts: &Parts<'_, '_>, names: &Names) -> Result<Vec<u8>, Er
     }
     functions.append_to(&mut module);
     tables(parts)?.append_to(&mut module);
-    memories(parts)?.append_to(&mut module);
+    memory_section(parts)?.append_to(&mut module);
     globals(parts)?.append_to(&mut module);
     exports(parts, names).append_to(&mut module);
     if let Some(range) = &info.element_section {
@@ -394,7 +429,7 @@ fn tables(parts: &Parts<'_, '_>) -> Result<TableSection, Error> {
     Ok(section)
 }
 
-fn memories(parts: &Parts<'_, '_>) -> Result<MemorySection, Error> {
+fn memory_section(parts: &Parts<'_, '_>) -> Result<MemorySection, Error> {
     let mut section = MemorySection::new();
     for memory in &parts.info.memories {
         section.memory(RoundtripReencoder.memory_type(*memory).map_err(Error::from_reencode)?);
@@ -409,7 +444,8 @@ fn memories(parts: &Parts<'_, '_>) -> Result<MemorySection, Error> {
     if parts.layout.stable == StableAccess::Native {
         section.memory(injected(true, 0, STABLE_WASM_PAGES_MAX));
     }
-    section.memory(injected(false, tracking::WASM_PAGES, tracking::WASM_PAGES));
+    let pages = parts.layout.tracking.wasm_pages;
+    section.memory(injected(false, pages, pages));
     Ok(section)
 }
 
@@ -445,8 +481,8 @@ fn exports(parts: &Parts<'_, '_>, names: &Names) -> ExportSection {
         section.export(export.name, kind, index);
     }
     section.export(&names.counter, ExportKind::Global, layout.counter_global);
-    if let Some(name) = &names.heap {
-        section.export(name, ExportKind::Memory, 0);
+    for (index, name) in (0..).zip(&names.heaps) {
+        section.export(name, ExportKind::Memory, index);
     }
     if let Some(name) = &names.stable {
         section.export(name, ExportKind::Memory, layout.stable_memory);

@@ -27,10 +27,10 @@ pub struct ModuleInfo<'a> {
     pub tables: Vec<TableType>,
     /// Whether table 0 is imported as `env.table`.
     pub table_imported: bool,
-    /// All memories, an imported one first.
+    /// All memories, imported ones first.
     pub memories: Vec<MemoryType>,
-    /// Whether memory 0 is imported as `env.memory`.
-    pub memory_imported: bool,
+    /// How many of them are imported, as `env.memory`.
+    pub memories_imported: u32,
     /// Defined globals (the IC accepts no imported ones).
     pub globals: Vec<Global<'a>>,
     /// Exports in order.

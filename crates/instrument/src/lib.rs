@@ -44,6 +44,7 @@ pub mod entry_points;
 mod error;
 pub mod info;
 pub mod limits;
+mod memories;
 mod meter;
 mod names;
 mod parse;
@@ -62,11 +63,12 @@ pub use abi::{Counter, Manifest, StableAccess};
 pub use cost::CostTable;
 pub use error::{Error, ErrorKind};
 
-use abi::{ActiveData, GlobalKind, HeapType, Summary};
+use abi::{ActiveData, GlobalKind, Summary};
 use encode::{AddedFunction, Layout, Parts, Types};
 use entry_points::EntryPoints;
 use info::ModuleInfo;
 use stable::Direction;
+use tracking::Place;
 
 /// What to make of a module.
 #[derive(Debug, Clone)]
@@ -77,6 +79,9 @@ pub struct Config {
     pub counter: Counter,
     /// The price list.
     pub prices: CostTable,
+    /// Whether a module may declare several memories. The IC refuses such modules; here they are a preview of declared
+    /// memories, each of which lives as long as the heap ([`abi::Lifetime`]).
+    pub allow_multi_memory: bool,
     /// Whether to validate the output again. Its cost is about that of validating the input.
     pub revalidate: bool,
 }
@@ -87,6 +92,7 @@ impl Default for Config {
             stable: StableAccess::default(),
             counter: Counter::default(),
             prices: CostTable::ic_2025_10(),
+            allow_multi_memory: false,
             revalidate: true,
         }
     }
@@ -107,7 +113,7 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
     let layout = Layout::new(&info, counter, config.stable, &mut types);
 
     let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, room.is_err());
-    let (entry_points, metadata) = validate::validate(&info, false, &mut rewriter)?;
+    let (entry_points, metadata) = validate::validate(&info, config.allow_multi_memory, &mut rewriter)?;
     room?;
     let body::Rewritten { mut types, mut code, stats } = rewriter.finish()?;
     let function_types = match counter {
@@ -116,6 +122,7 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
     };
     let globals = mutable_globals(&info);
     let mut added = helpers(&layout, &config.prices, &globals, &mut types);
+    added.extend(helpers_elsewhere(&layout, &mut types));
     added.extend(wrappers(&info, &layout, &config.prices, &mut types));
     let entry_wrappers = entry_wrappers(&info, &layout, &entry_points, &mut types, &mut added);
     let names = encode::names(&info, &layout);
@@ -156,7 +163,8 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         entry_points,
         names,
         counter,
-        heap: heap_type(&info),
+        tracking: layout.tracking,
+        memories: layout.memories,
         mutable_globals: globals.iter().map(|(_, kind)| *kind).collect(),
         data: active_data(&info),
         metadata,
@@ -190,18 +198,13 @@ fn counter_form(info: &ModuleInfo<'_>, wanted: Counter) -> Counter {
     if full { Counter::Global } else { wanted }
 }
 
-fn heap_type(info: &ModuleInfo<'_>) -> Option<HeapType> {
-    info.memories.first().map(|memory| HeapType {
-        memory64: memory.memory64,
-        wasm_pages_min: memory.initial,
-        wasm_pages_max: memory.maximum,
-    })
-}
-
 fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
     info.data
         .iter()
-        .filter_map(|data| data.active.map(|(_, offset)| ActiveData { offset, range: data.range.clone() }))
+        .filter_map(|data| {
+            let (memory, offset) = data.active?;
+            Some(ActiveData { memory, offset, range: data.range.clone() })
+        })
         .collect()
 }
 
@@ -239,6 +242,16 @@ fn body_of((locals, code): (Vec<ValType>, Vec<u8>)) -> Vec<u8> {
     function.into_raw_body()
 }
 
+fn function(name: &str, type_index: u32, body: Vec<u8>) -> AddedFunction {
+    AddedFunction { type_index, body, name: name.to_owned() }
+}
+
+fn with_locals(locals: &[ValType], write: &dyn Fn(&mut InstructionSink<'_>)) -> Vec<u8> {
+    let mut code = Vec::new();
+    write(&mut InstructionSink::new(&mut code));
+    body_of((locals.to_vec(), code))
+}
+
 /// The helpers, in the order of [`encode::Helpers`].
 fn helpers(
     layout: &Layout,
@@ -249,11 +262,6 @@ fn helpers(
     use ValType::{I32, I64};
     let heap = layout.heap_type();
     let counter = layout.counter;
-    let with_locals = |locals: &[ValType], write: &dyn Fn(&mut InstructionSink<'_>)| {
-        let mut code = Vec::new();
-        write(&mut InstructionSink::new(&mut code));
-        body_of((locals.to_vec(), code))
-    };
     let out_of_instructions = with_locals(&[], &|code| {
         code.i32_const(abi::TrapCode::OutOfInstructions as i32);
         layout.slow_call(code, abi::SlowCall::Trap);
@@ -275,23 +283,22 @@ fn helpers(
         })
     };
     let three = types.helper(counter, &[I64; 3], &[]);
-    let function = |name: &str, type_index, body| AddedFunction { type_index, body, name: name.to_owned() };
     vec![
         function("out_of_instructions", types.intern(&[], &[]), out_of_instructions),
         function(
             "mark_range",
             types.intern(&[I64, I64], &[]),
-            with_locals(&[I64], &|code| tracking::mark_range_body(code, layout)),
+            with_locals(&[I64], &|code| tracking::mark_range_body(code, layout, Place::Heap)),
         ),
         function(
             "bulk",
             types.helper(counter, &[I64, I64], &[]),
-            with_locals(&[], &|code| tracking::bulk_body(code, layout)),
+            with_locals(&[], &|code| tracking::bulk_body(code, layout, Place::Heap)),
         ),
         function(
             "heap_grown",
             types.helper(counter, &[heap], &[heap]),
-            body_of(wrappers::heap_grown_body(layout)),
+            body_of(wrappers::heap_grown_body(layout, heap)),
         ),
         function("save_globals", types.intern(&[], &[I32]), save),
         function("restore_globals", types.intern(&[], &[I32]), restore),
@@ -299,6 +306,34 @@ fn helpers(
         function("stable64_write", three, access(Direction::Write, false)),
         function("stable64_read", three, access(Direction::Read, true)),
         function("stable64_write", three, access(Direction::Write, true)),
+    ]
+}
+
+/// The helpers for memories other than memory 0, in the order of [`encode::Helpers`]; none if there are no such memories.
+fn helpers_elsewhere(layout: &Layout, types: &mut Types) -> Vec<AddedFunction> {
+    use ValType::{I32, I64};
+    if layout.memories.len() < 2 {
+        return Vec::new();
+    }
+    let place = [I64, I64, I64, I32];
+    // Memories as wide as memory 0 share its helper.
+    let other = if layout.memory64 { I32 } else { I64 };
+    vec![
+        function(
+            "mark_range_elsewhere",
+            types.intern(&place, &[]),
+            with_locals(&[I64], &|code| tracking::mark_range_body(code, layout, Place::Elsewhere)),
+        ),
+        function(
+            "bulk_elsewhere",
+            types.helper(layout.counter, &place, &[]),
+            with_locals(&[], &|code| tracking::bulk_body(code, layout, Place::Elsewhere)),
+        ),
+        function(
+            "grown_elsewhere",
+            types.helper(layout.counter, &[other], &[other]),
+            body_of(wrappers::heap_grown_body(layout, other)),
+        ),
     ]
 }
 

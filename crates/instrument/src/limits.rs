@@ -26,6 +26,9 @@ pub const FUNCTIONS_MAX: u64 = 50_000;
 pub const GLOBALS_MAX: u64 = 1000;
 /// Tables, whether imported or defined.
 pub const TABLES_MAX: u64 = 1;
+/// Memories that a module declares where several are allowed, which the IC does not: 100 by wasmparser, less the two that
+/// are injected.
+pub const MEMORIES_MAX: u64 = 98;
 /// Elements with which a table starts. Tables never grow.
 pub const TABLE_ELEMENTS_MAX: u64 = MILLION;
 /// Operators of one function, the final `end` included. Each adds at least 1 to the function's complexity, so

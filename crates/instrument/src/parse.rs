@@ -92,7 +92,7 @@ fn empty(bytes: &[u8]) -> ModuleInfo<'_> {
         tables: Vec::new(),
         table_imported: false,
         memories: Vec::new(),
-        memory_imported: false,
+        memories_imported: 0,
         globals: Vec::new(),
         exports: Vec::new(),
         start: None,
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
                     return refused("Only memory imported from env.memory is allowed.");
                 }
                 push_bounded(&mut info.memories, memory, "memories")?;
-                info.memory_imported = true;
+                info.memories_imported += 1;
             }
             TypeRef::Global(_) => return refused("Importing globals is not allowed."),
             TypeRef::Tag(_) => return refused("Importing tags is not allowed."),

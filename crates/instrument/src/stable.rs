@@ -88,7 +88,7 @@ pub(crate) fn access_body(
     locals.extend([ValType::I64; 2]);
     locals.extend([ValType::I32; 2]);
     let counter = layout.counter_in(3);
-    let map = at(layout.tracking_memory, tracking::STABLE_MAP, 0);
+    let map = at(layout.tracking_memory, layout.tracking.stable_map, 0);
 
     let mut bytes = Vec::new();
     let mut code = InstructionSink::new(&mut bytes);
@@ -124,7 +124,7 @@ pub(crate) fn access_body(
     }
     code.local_set(heap);
     if direction == Direction::Read {
-        crate::barrier::emit_mark(&mut code, layout.tracking_memory, layout.memory64, heap, 0);
+        crate::barrier::emit_mark(&mut code, layout, 0, heap, 0);
     }
     let ladder = Ladder {
         from: match direction {

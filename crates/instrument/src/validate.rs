@@ -267,6 +267,22 @@ fn check_globals(info: &ModuleInfo<'_>) -> Result<(), Error> {
 }
 
 fn check_memories(info: &ModuleInfo<'_>) -> Result<(), Error> {
+    if info.memories_imported > 1 {
+        // They would be one memory under two indices.
+        let text =
+            "Wasm module has an invalid import section. The memory env.memory is imported more than once.";
+        let at = section_offset(info, |payload| match payload {
+            Payload::ImportSection(section) => Some(section.range().start),
+            _ => None,
+        });
+        return Err(Error::refused(text).at(at));
+    }
+    let (count, most) = (info.memories.len() as u64, limits::MEMORIES_MAX);
+    if count > most {
+        let text =
+            format!("Wasm module has {count} memories which exceeds the maximum number allowed {most}.");
+        return Err(Error::refused(text).at(memory_section(info)));
+    }
     let limit = limits::HEAP64_WASM_PAGES_MAX;
     let Some(memory) = info.memories.iter().find(|memory| memory.memory64 && memory.initial > limit) else {
         return Ok(());
@@ -276,11 +292,14 @@ fn check_memories(info: &ModuleInfo<'_>) -> Result<(), Error> {
          of {limit} for a 64-bit memory.",
         memory.initial
     );
-    let at = section_offset(info, |payload| match payload {
+    Err(Error::refused(message).at(memory_section(info)))
+}
+
+fn memory_section(info: &ModuleInfo<'_>) -> usize {
+    section_offset(info, |payload| match payload {
         Payload::MemorySection(section) => Some(section.range().start),
         _ => None,
-    });
-    Err(Error::refused(message).at(at))
+    })
 }
 
 fn check_tables(info: &ModuleInfo<'_>) -> Result<(), Error> {

@@ -97,13 +97,14 @@ fn push_cost(code: &mut InstructionSink<'_>, layout: &Layout, params: &[ApiType]
     }
 }
 
-/// Local types and body of `heap_grown(result) -> result`: tells the engine that `memory.grow` succeeded.
-pub(crate) fn heap_grown_body(layout: &Layout) -> (Vec<ValType>, Vec<u8>) {
+/// Local types and body of `heap_grown(result) -> result`, for results of type `address`: tells the engine that `memory.grow`
+/// succeeded.
+pub(crate) fn heap_grown_body(layout: &Layout, address: ValType) -> (Vec<ValType>, Vec<u8>) {
     let counter = layout.counter_in(1);
     let mut bytes = Vec::new();
     let mut code = InstructionSink::new(&mut bytes);
     code.local_get(0);
-    if layout.memory64 {
+    if address == ValType::I64 {
         code.i64_const(-1).i64_ne();
     } else {
         code.i32_const(-1).i32_ne();
@@ -111,7 +112,7 @@ pub(crate) fn heap_grown_body(layout: &Layout) -> (Vec<ValType>, Vec<u8>) {
     code.if_(BlockType::Empty);
     counter.publish(&mut code);
     code.local_get(0);
-    if !layout.memory64 {
+    if address == ValType::I32 {
         code.i64_extend_i32_u();
     }
     layout.slow_call(&mut code, SlowCall::HeapGrown);

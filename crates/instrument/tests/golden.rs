@@ -40,6 +40,7 @@ fn result(source: &str) -> String {
     let config = Config {
         stable: if words.contains(&"host") { StableAccess::Host } else { StableAccess::Native },
         counter: if words.contains(&"threaded") { Counter::Threaded } else { Counter::Global },
+        allow_multi_memory: words.contains(&"several"),
         ..Config::default()
     };
     let wasm = wat::parse_str(source).unwrap();

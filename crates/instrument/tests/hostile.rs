@@ -16,39 +16,60 @@ const SAMPLE: &str = r#"(module
     call $reply)
   (@custom "icp:public candid:service" "service : {}"))"#;
 
+/// The same with three memories and an instruction of each kind on each of them.
+fn several() -> Vec<u8> {
+    let memories = "(memory $m 1 10) (memory $n i64 1 10) (memory $o 0)";
+    let more = r#"(func (param i64 i32)
+        (v128.store16_lane $o offset=6 3 (local.get 1) (v128.const i64x2 1 2)) (i64.store $n offset=70000 (local.get 0) (i64.const 3))
+        (memory.copy $o $n (local.get 1) (local.get 0) (i32.const 5)) (memory.copy $n $n (local.get 0) (i64.const 1) (i64.const 5))
+        (memory.copy $n $m (local.get 0) (local.get 1) (i32.const 5)) (memory.fill $n (local.get 0) (i32.const 1) (i64.const 9))
+        (memory.init $o $p (local.get 1) (i32.const 2) (i32.const 3))
+        (drop (memory.grow $n (memory.size $n))) (drop (memory.grow $o (memory.size $m))))
+      (data $o (i32.const 0) "")"#;
+    let text = SAMPLE.replace("(memory 1 10)", memories).replace("(@custom", &format!("{more} (@custom"));
+    wat::parse_str(text).expect("the sample is well-formed")
+}
+
 fn sample() -> Vec<u8> {
     wat::parse_str(SAMPLE).expect("the sample is well-formed")
 }
 
 /// Instruments; what is accepted must validate again, which `Config::default` asserts.
 fn try_it(wasm: &[u8]) -> bool {
-    instrument(wasm, &Config::default()).is_ok()
+    let several = Config { allow_multi_memory: true, ..Config::default() };
+    let accepted = instrument(wasm, &several).is_ok();
+    let one = instrument(wasm, &Config::default());
+    assert!(accepted || one.is_err(), "what the IC accepts is accepted with several memories allowed");
+    accepted
 }
 
 #[test]
 fn every_truncation_is_an_error_or_a_module() {
-    let wasm = sample();
-    assert!(try_it(&wasm));
-    let accepted = (0..wasm.len()).filter(|len| try_it(&wasm[..*len])).count();
-    assert!(accepted < 8, "only cuts between sections can be accepted");
+    for wasm in [sample(), several()] {
+        assert!(try_it(&wasm));
+        let accepted = (0..wasm.len()).filter(|len| try_it(&wasm[..*len])).count();
+        assert!(accepted < 8, "only cuts between sections can be accepted");
+    }
 }
 
 #[test]
 fn every_changed_byte_is_an_error_or_a_module() {
-    let wasm = sample();
-    for index in 0..wasm.len() {
-        for value in [0x00, 0x01, 0x0b, 0x41, 0x7f, 0x80, 0xff, wasm[index] ^ 1, wasm[index].wrapping_add(1)]
-        {
-            let mut changed = wasm.clone();
-            changed[index] = value;
-            try_it(&changed);
+    for wasm in [sample(), several()] {
+        for index in 0..wasm.len() {
+            for value in
+                [0x00, 0x01, 0x0b, 0x41, 0x7f, 0x80, 0xff, wasm[index] ^ 1, wasm[index].wrapping_add(1)]
+            {
+                let mut changed = wasm.clone();
+                changed[index] = value;
+                try_it(&changed);
+            }
         }
     }
 }
 
 #[test]
 fn random_changes_are_errors_or_modules() {
-    let wasm = sample();
+    let samples = [sample(), several()];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -56,8 +77,8 @@ fn random_changes_are_errors_or_modules() {
         state ^= state << 17;
         usize::try_from(state >> 33).unwrap() % below
     };
-    for _ in 0..20_000 {
-        let mut changed = wasm.clone();
+    for index in 0..30_000 {
+        let mut changed = samples[index % 2].clone();
         for _ in 0..=random(4) {
             let index = 8 + random(changed.len() - 8);
             match random(3) {

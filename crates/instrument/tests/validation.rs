@@ -1,5 +1,6 @@
 //! Every rule for modules: accepted just below, refused just above, with the text.
 
+use bedstone_instrument::abi::{DeclaredMemory, Lifetime};
 use bedstone_instrument::entry_points::{MethodKind, Visibility};
 use bedstone_instrument::{Config, Error, ErrorKind, Manifest, instrument, limits};
 use wasm_encoder::{CodeSection, CustomSection, Function, FunctionSection, Module, TypeSection};
@@ -448,6 +449,78 @@ fn memories_and_tables() {
         "(module (table 1 funcref) (table 1 funcref))",
         "Wasm module defined 2 tables which exceeds the maximum number allowed 1.",
     );
+}
+
+// Several memories: refused unless asked for.
+
+fn install_several(text: &str) -> Result<Manifest, Error> {
+    let config = Config { allow_multi_memory: true, ..Config::default() };
+    instrument(&wat::parse_str(text).unwrap(), &config).map(|(_, manifest)| manifest)
+}
+
+#[test]
+fn several_memories() {
+    let accepted = |text: &str| install_several(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let refused = |text: &str, message: &str| {
+        let error = install_several(text).expect_err(text);
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Refused, message), "{text}");
+        assert!(error.offset().is_some(), "{text}: {error}");
+        invalid(text, "multiple memories");
+    };
+    let manifest = accepted(
+        "(module (import \"env\" \"memory\" (memory i64 2)) (memory 1 7) (memory i64 0 9)
+           (data (memory 1) (i32.const 65533) \"abc\") (data (i64.const 4) \"d\"))",
+    );
+    let memory = |index, memory64, wasm_pages_min, wasm_pages_max| DeclaredMemory {
+        index,
+        lifetime: Lifetime::Heap,
+        memory64,
+        wasm_pages_min,
+        wasm_pages_max,
+    };
+    assert_eq!(
+        manifest.memories,
+        [memory(0, true, 2, None), memory(1, false, 1, Some(7)), memory(2, true, 0, Some(9))]
+    );
+    assert_eq!(manifest.names.heaps, ["bedstone:heap", "bedstone:heap 1", "bedstone:heap 2"]);
+    let places: Vec<_> = manifest.data.iter().map(|data| (data.memory, data.offset)).collect();
+    assert_eq!(places, [(1, 65533), (0, 4)]);
+
+    // The rules for the one memory hold for each.
+    refused(
+        "(module (memory 2) (memory 1) (data (memory 1) (i32.const 65536) \"a\"))",
+        "Wasm module has an invalid data section. Data segment of 1 bytes at 65536 exceeds the initial memory of 65536 \
+         bytes.",
+    );
+    refused(
+        "(module (memory 1) (memory i64 98305))",
+        "Wasm module has an invalid memory section. Initial size of 98305 Wasm pages exceeds the maximum allowed size \
+         of 98304 for a 64-bit memory.",
+    );
+    refused(
+        "(module (import \"env\" \"memory\" (memory 1)) (import \"env\" \"memory\" (memory 1)))",
+        "Wasm module has an invalid import section. The memory env.memory is imported more than once.",
+    );
+    let memories = |count| format!("(module {})", repeat(count, |_| "(memory 1)".to_owned()));
+    accepted(&memories(98));
+    refused(&memories(99), "Wasm module has 99 memories which exceeds the maximum number allowed 98.");
+}
+
+/// The system API works on memory 0: its width decides about types and about the older functions.
+#[test]
+fn memory_0_decides_about_imports() {
+    let module = |name: &str, ty: &str, memories: &str| {
+        format!("(module (import \"ic0\" \"{name}\" (func {ty})) {memories})")
+    };
+    let several = ["(memory 1) (memory i64 1)", "(memory i64 1) (memory 1)"];
+    for (name, ty, allowed) in [
+        ("stable_size", "(result i32)", [true, false]),
+        ("msg_caller_copy", "(param i32 i32 i32)", [true, false]),
+        ("msg_caller_copy", "(param i64 i64 i64)", [false, true]),
+    ] {
+        let found = several.map(|memories| install_several(&module(name, ty, memories)).is_ok());
+        assert_eq!(found, allowed, "{name}");
+    }
 }
 
 // Rule 9: function bodies.

@@ -132,7 +132,7 @@ fn allow(caller: &mut Host<'_>, name: &str, contexts: Contexts) -> wasmtime::Res
 /// Checks that a range lies in the heap; returns it as offset and length.
 fn heap_range(caller: &mut Host<'_>, name: &str, at: u64, bytes: u64) -> wasmtime::Result<(usize, usize)> {
     let state = caller.data_mut();
-    let Some(heap) = &state.memories.heap else {
+    let Some(heap) = state.memories.heap() else {
         return Err(state.fail(Fault::contract("WebAssembly module must define memory")));
     };
     let len = heap.len() as u64;
@@ -146,14 +146,14 @@ fn heap_range(caller: &mut Host<'_>, name: &str, at: u64, bytes: u64) -> wasmtim
 /// Copies heap bytes out.
 fn read_heap(caller: &mut Host<'_>, name: &str, at: u64, bytes: u64) -> wasmtime::Result<Vec<u8>> {
     let (at, bytes) = heap_range(caller, name, at, bytes)?;
-    let heap = caller.data().memories.heap.as_ref().expect("the range was checked");
+    let heap = caller.data().memories.heap().expect("the range was checked");
     Ok(heap.read_vec(at, bytes))
 }
 
 /// Copies bytes into the heap.
 fn write_heap(caller: &mut Host<'_>, name: &str, at: u64, from: &[u8]) -> wasmtime::Result<()> {
     let (at, _) = heap_range(caller, name, at, from.len() as u64)?;
-    caller.data().memories.heap.as_ref().expect("the range was checked").write(at, from);
+    caller.data().memories.heap().expect("the range was checked").write(at, from);
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn copy_out(
         );
         return Err(caller.data_mut().fail(Fault::contract(text)));
     };
-    let heap = state.memories.heap.as_ref().expect("the range was checked");
+    let heap = state.memories.heap().expect("the range was checked");
     heap.write(to, &source[offset as usize..end as usize]);
     Ok(())
 }

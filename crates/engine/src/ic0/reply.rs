@@ -44,7 +44,7 @@ pub(super) fn link<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::R
             let text = format!("ic0.{NAME}: application payload size ({total}) cannot be larger than {most}");
             return Err(state.fail(Fault::contract(text)));
         }
-        let heap = state.memories.heap.as_ref().expect("the range was checked");
+        let heap = state.memories.heap().expect("the range was checked");
         heap.append_to(from, bytes, &mut state.reply_data);
         Ok(())
     })?;

@@ -41,11 +41,11 @@ fn touch_write(mut caller: Host<'_>, first: u64, last: u64) -> wasmtime::Result<
     state.touched.touch_write(tracking, stable, first, last).map_err(|fault| state.fail(fault))
 }
 
-/// The heap has grown: a limit that is passed ends the message, unlike a growth that is refused.
+/// A declared memory has grown: a limit that all together pass ends the message, unlike a growth that is refused.
 fn heap_grown(mut caller: Host<'_>, _old_wasm_pages: u64) -> wasmtime::Result<()> {
     let state = caller.data_mut();
     let limit = state.limits.wasm_memory_bytes;
-    let bytes = state.memories.heap.as_ref().map_or(0, |heap| heap.len() as u64);
+    let bytes = state.memories.heap_bytes();
     if limit == 0 || bytes <= limit || !state.context.enforces_wasm_memory_limit() {
         return Ok(());
     }

@@ -20,7 +20,7 @@ fn charge_log(caller: &mut Host<'_>, bytes: u64) -> wasmtime::Result<()> {
 
 fn text(caller: &Host<'_>, from: u64, bytes: u64, bad: &str) -> Vec<u8> {
     let bytes = bytes.min(TEXT_BYTES_MAX);
-    match &caller.data().memories.heap {
+    match caller.data().memories.heap() {
         Some(heap) if from.checked_add(bytes).is_some_and(|end| end <= heap.len() as u64) => {
             heap.read_vec(from as usize, bytes as usize) // both at most the heap's length
         }
