@@ -5,6 +5,9 @@
 //! anew. Nothing of the function's own is renumbered except, under [`Counter::Threaded`], the first local after the
 //! parameters: it gives its place to the counter, which is a parameter, and becomes the last.
 //!
+//! Code that can never run (from an unconditional branch to the end of its block) is left out: it needs no charge and no
+//! mark, and a function made of nothing else could make the list of events large.
+//!
 //! Under [`Counter::Threaded`] the whole body stands in one block, so that branches to the function's own label keep
 //! their depth and land before the code that returns the counter.
 
@@ -44,8 +47,6 @@ pub(crate) struct BodyRewriter<'a, 'm> {
     events: Vec<Event>,
     walk: Walk,
     types: Types,
-    /// Whether bodies are only validated, because the module has no room for what is added.
-    no_room: bool,
     code: CodeBytes,
     /// The first function that became too large, reported after all other faults.
     fault: Option<Error>,
@@ -93,6 +94,11 @@ struct Walk {
     edited: bool,
     /// The operator seen last ends a block.
     cut: Option<BlockStart>,
+    /// Blocks, loops and ifs that were entered since the last unconditional branch, that branch included: 0 in code
+    /// that may run.
+    dead: u32,
+    /// The function is refused whatever follows; nothing more is listed.
+    refused: bool,
 }
 
 impl Walk {
@@ -107,8 +113,39 @@ impl Walk {
             compiled: 0,
             edited: false,
             cut: None,
+            dead: 0,
+            refused: false,
         }
     }
+
+    /// Whether the operator may run.
+    #[inline(always)]
+    fn lives(&mut self, operator: &Operator<'_>) -> bool {
+        if self.dead == 0 {
+            return !self.refused;
+        }
+        match operator {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => self.dead += 1,
+            Operator::Else if self.dead == 1 => self.dead = 0,
+            Operator::End => self.dead -= 1,
+            _ => {}
+        }
+        self.dead == 0 && !self.refused
+    }
+}
+
+/// Whether what follows an operator is reached by branches only.
+#[inline(always)]
+fn diverges(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::Br { .. }
+            | Operator::BrTable { .. }
+            | Operator::Return
+            | Operator::Unreachable
+            | Operator::ReturnCall { .. }
+            | Operator::ReturnCallIndirect { .. }
+    )
 }
 
 /// Something in a body that is not just copied.
@@ -139,6 +176,8 @@ enum Edit {
     Block,
     /// The charge of a loop's header.
     Loop,
+    /// Code that never runs, from the event's position to position `a`.
+    Dead,
     Call,
     ReturnCall,
     RefFunc,
@@ -195,14 +234,8 @@ impl Temporaries {
 }
 
 impl<'a, 'm> BodyRewriter<'a, 'm> {
-    /// With `no_room`, bodies are validated and not rewritten.
-    pub fn new(
-        info: &'a ModuleInfo<'m>,
-        layout: &'a Layout,
-        prices: &'a CostTable,
-        types: Types,
-        no_room: bool,
-    ) -> Self {
+    /// `types` are those of the module so far.
+    pub fn new(info: &'a ModuleInfo<'m>, layout: &'a Layout, prices: &'a CostTable, types: Types) -> Self {
         Self {
             info,
             layout,
@@ -211,7 +244,6 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             events: Vec::new(),
             walk: Walk::new(0),
             types,
-            no_room,
             code: CodeBytes {
                 bytes: Vec::with_capacity(info.code_section.as_ref().map_or(0, |code| code.len() * 7 / 4)),
             },
@@ -343,10 +375,40 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         Ok(())
     }
 
+    /// A block ends with the operator at `from..to`.
+    fn cut(&mut self, next: BlockStart, from: usize, to: usize) {
+        // Now the block is known as a whole: it is charged where it started.
+        self.close_block(self.walk.block, self.walk.cost, from);
+        self.walk.compiled += block_extra(self.walk.start, self.walk.cost);
+        self.stats.blocks += 1;
+        self.walk.cost = 0;
+        self.walk.start = next;
+        self.walk.refused |= self.walk.seen.is_refused();
+        if self.walk.refused {
+            return;
+        }
+        let inside_dead = self.events.last().is_some_and(|last| last.edit == Edit::Dead && last.a == 0);
+        if inside_dead {
+            return;
+        }
+        self.walk.block = self.events.len();
+        let edit = match next {
+            _ if self.walk.dead > 0 => Edit::Dead,
+            BlockStart::Reentrant => Edit::Loop,
+            BlockStart::Straight => Edit::Block,
+        };
+        self.events.push(Event { at: position(to), len: 0, edit, a: 0, b: 0 });
+    }
+
     /// Writes a block's cost where the block starts.
-    fn close_block(&mut self, block: usize, cost: u64) {
+    fn close_block(&mut self, block: usize, cost: u64, end: usize) {
         match self.events.get_mut(block) {
             None => self.walk.entry_cost = cost,
+            Some(start) if start.edit == Edit::Dead => {
+                if self.walk.dead == 0 {
+                    start.a = position(end);
+                }
+            }
             Some(start) => {
                 start.a = u32::try_from(cost & 0xffff_ffff).expect("masked");
                 start.b = u32::try_from(cost >> 32).expect("a block has at most 1,000,000 operators");
@@ -373,6 +435,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
             match event.edit {
                 // After the last operator no block follows.
                 Edit::Block | Edit::Loop if at == end => {}
+                Edit::Dead => copied = event.a as usize,
                 Edit::Block => out.charge(event.cost(), BlockStart::Straight),
                 Edit::Loop => out.charge(event.cost(), BlockStart::Reentrant),
                 _ => self.replace(event, &bytes[at..copied], &mut store, out),
@@ -499,7 +562,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
                 }
                 out.code.extend_from_slice(raw);
             }
-            Edit::Block | Edit::Loop => unreachable!("charged by the caller"),
+            Edit::Block | Edit::Loop | Edit::Dead => unreachable!("charged by the caller"),
         }
     }
 
@@ -530,17 +593,21 @@ impl Observer for BodyRewriter<'_, '_> {
     fn operator(&mut self, operator: &Operator<'_>) {
         let memory64 = self.layout.memory64;
         self.walk.seen.operator(operator);
-        self.walk.compiled += 1;
+        self.walk.compiled += 1 + compile_extra(operator, memory64);
         self.walk.cost += self.prices.operator(operator, memory64);
-        let edit = if let Some(memory) = self.plan.step(operator) {
-            Stored::by(operator).map(|stored| (Edit::Store(stored), memory, 0))
-        } else {
-            self.edit(operator, self.walk.params)
-        };
-        if let Some((edit, a, b)) = edit {
-            self.events.push(Event { at: 0, len: 0, edit, a, b });
-            self.walk.edited = true;
-            self.walk.compiled += compile_extra(operator, memory64);
+        if self.walk.lives(operator) {
+            let edit = if let Some(memory) = self.plan.step(operator) {
+                Stored::by(operator).map(|stored| (Edit::Store(stored), memory, 0))
+            } else {
+                self.edit(operator, self.walk.params)
+            };
+            if let Some((edit, a, b)) = edit {
+                self.events.push(Event { at: 0, len: 0, edit, a, b });
+                self.walk.edited = true;
+            }
+            if diverges(operator) {
+                self.walk.dead = 1;
+            }
         }
         if let Some(next) = cut(operator) {
             self.walk.cut = Some(next);
@@ -557,15 +624,7 @@ impl Observer for BodyRewriter<'_, '_> {
             event.len = u8::try_from(to - from).expect("no edited operator is long");
         }
         if let Some(next) = self.walk.cut.take() {
-            // Now the block that ends here is known as a whole: it is charged where it started.
-            self.close_block(self.walk.block, self.walk.cost);
-            self.walk.compiled += block_extra(self.walk.start, self.walk.cost);
-            self.walk.cost = 0;
-            self.walk.start = next;
-            self.walk.block = self.events.len();
-            let edit = if next == BlockStart::Reentrant { Edit::Loop } else { Edit::Block };
-            self.events.push(Event { at: position(to), len: 0, edit, a: 0, b: 0 });
-            self.stats.blocks += 1;
+            self.cut(next, from, to);
         }
     }
 }
@@ -579,7 +638,7 @@ impl Bodies for BodyRewriter<'_, '_> {
         only_validate: bool,
         allocations: &mut FuncValidatorAllocations,
     ) -> Result<Option<Error>, Error> {
-        if only_validate || self.no_room {
+        if only_validate {
             return validate::validate_body(function, body, index, allocations);
         }
         self.rewrite(function, body, index, allocations)

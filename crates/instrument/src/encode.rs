@@ -19,7 +19,9 @@ use wasm_encoder::{
 };
 
 use crate::abi::tracking::TrackingLayout;
-use crate::abi::{Counter, DeclaredMemory, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess};
+use crate::abi::{
+    Counter, DeclaredMemory, INJECTED, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess,
+};
 use crate::body::CodeBytes;
 use crate::entry_points::EntryPoints;
 use crate::error::Error;
@@ -314,9 +316,10 @@ pub(crate) struct Parts<'a, 'm> {
 
 /// Chooses names that the module does not export.
 pub(crate) fn names(info: &ModuleInfo<'_>, layout: &Layout) -> Names {
-    let used: HashSet<&str> = info.exports.iter().map(|export| export.name).collect();
+    let names = info.exports.iter().map(|export| export.name);
+    let used: HashSet<&str> = names.filter(|name| name.starts_with(INJECTED)).collect();
     let free = |base: &str| {
-        let mut name = format!("bedstone:{base}");
+        let mut name = format!("{INJECTED}{base}");
         while used.contains(name.as_str()) {
             name.push('\'');
         }

@@ -107,14 +107,12 @@ impl Default for Config {
 /// If the output does not validate, which would be a defect of this crate.
 pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), Error> {
     let info = parse::parse(wasm)?;
-    let room = check_room(&info);
     let mut types = Types::new(&info);
     let counter = counter_form(&info, config.counter);
     let layout = Layout::new(&info, counter, config.stable, &mut types);
 
-    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, room.is_err());
+    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types);
     let (entry_points, metadata) = validate::validate(&info, config.allow_multi_memory, &mut rewriter)?;
-    room?;
     let body::Rewritten { mut types, mut code, stats } = rewriter.finish()?;
     let function_types = match counter {
         Counter::Global => info.functions.clone(),
@@ -173,22 +171,6 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         summary,
     };
     Ok((output, manifest))
-}
-
-/// Refuses modules that leave no room for what is added.
-fn check_room(info: &ModuleInfo<'_>) -> Result<(), Error> {
-    let limited = [
-        ("types", info.types.len() as u64, limits::TYPES_MAX),
-        ("exports", info.exports.len() as u64, limits::EXPORTS_MAX),
-    ];
-    for (what, count, most) in limited {
-        if count > most {
-            let text =
-                format!("Wasm module has {count} {what} which exceeds the maximum number allowed {most}.");
-            return Err(Error::refused(text));
-        }
-    }
-    Ok(())
 }
 
 /// Engines accept functions of at most 1,000 parameters and results; the counter needs one of each.

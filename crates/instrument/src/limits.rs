@@ -131,10 +131,13 @@ const _: () = assert!(FUNCTION_COMPLEXITY_MAX <= FUNCTION_OPERATORS_MAX);
 // Room for what the rewriter adds. Engines refuse modules beyond these sizes whatever the IC says, so a module that would
 // pass them only after rewriting is refused by name, not turned into something that does not validate.
 
-/// Most types: 1,000,000 by wasmparser, of which up to one for each of the module's, and a few more, are ours.
-pub const TYPES_MAX: u64 = 499_000;
-/// Most exports: 1,000,000 by wasmparser, less ours.
-pub const EXPORTS_MAX: u64 = 999_000;
+/// Most types. Wasm engines take 1,000,000 and turn each into some 250 bytes while they validate; the smallest takes 3 in
+/// the module. This many keep the memory for a module within 16 times its size and 16 MiB, and are more than functions can
+/// have.
+pub const TYPES_MAX: u64 = 65_536;
+const _: () = assert!(TYPES_MAX > FUNCTIONS_MAX);
+/// Most exports, of which only [`METHODS_MAX`] can be methods; bounded for the same reason, at some 130 bytes each.
+pub const EXPORTS_MAX: u64 = 500_000;
 /// Most locals of a function, parameters included: 50,000 by wasmparser, less the temporaries of the rewriting.
 pub const FUNCTION_LOCALS_MAX: u64 = 49_980;
 /// Largest function body after rewriting, in bytes: wasmparser's limit.

@@ -117,6 +117,7 @@ impl<'a> Reader<'a> {
         let info = &mut self.info;
         match payload {
             Payload::TypeSection(section) => {
+                check_room(section.count(), "types", limits::TYPES_MAX, section.original_position())?;
                 reserve(&mut info.types, &section, 3, ITEMS_MAX, "types")?;
                 for ty in section.into_iter_err_on_gc_types() {
                     info.types.push(ty?);
@@ -241,6 +242,7 @@ impl<'a> Reader<'a> {
 
     fn exports(&mut self, section: wasmparser::ExportSectionReader<'a>) -> Result<(), Error> {
         let exports = &mut self.info.exports;
+        check_room(section.count(), "exports", limits::EXPORTS_MAX, section.original_position())?;
         reserve(exports, &section, 3, ITEMS_MAX, "exports")?;
         for item in section.into_iter_with_offsets() {
             let (offset, export) = item?;
@@ -386,6 +388,15 @@ pub(crate) fn check_code_size(size: u32, offset: usize) -> Result<(), Error> {
         "Wasm module code section size of {size} exceeds the maximum allowed size of {}",
         limits::CODE_SECTION_BYTES_MAX
     );
+    Err(Error::new(ErrorKind::TooLarge, message).at(offset))
+}
+
+/// Bounds what validation may take, so no validation comes first.
+fn check_room(count: u32, what: &str, most: u64, offset: usize) -> Result<(), Error> {
+    if u64::from(count) <= most {
+        return Ok(());
+    }
+    let message = format!("Wasm module has {count} {what} which exceeds the maximum number allowed {most}.");
     Err(Error::new(ErrorKind::TooLarge, message).at(offset))
 }
 

@@ -17,6 +17,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whether [`Seen::fault`] has something to say whatever follows.
+    pub fn is_refused(&self) -> bool {
+        self.fault.is_some() || self.complexity > limits::FUNCTION_COMPLEXITY_MAX
+    }
+
     /// The rule that the body breaks. `index` counts defined functions; the body begins at byte `start`.
     pub fn fault(&self, index: usize, start: usize) -> Option<Error> {
         let limit = limits::FUNCTION_COMPLEXITY_MAX;
