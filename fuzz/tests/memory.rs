@@ -60,8 +60,13 @@ fn modules() -> Vec<(String, Vec<u8>)> {
         (name.to_string(), one_function(&code))
     }));
     let mut nested = Vec::new();
-    (0..19_000).for_each(|_| drop(InstructionSink::new(&mut nested).block(BlockType::Empty)));
-    (0..19_000).for_each(|_| drop(InstructionSink::new(&mut nested).end()));
+    let mut sink = InstructionSink::new(&mut nested);
+    for _ in 0..19_000 {
+        sink.block(BlockType::Empty);
+    }
+    for _ in 0..19_000 {
+        sink.end();
+    }
     modules.push(("nested blocks".to_owned(), one_function(&nested)));
     modules
 }
@@ -72,21 +77,51 @@ const AT: MemArg = MemArg { offset: 0, align: 0, memory_index: 0 };
 
 /// What a body repeats, and how often.
 const BODIES: &[(&str, usize, Write)] = &[
-    ("nops", 900_000, |code| drop(code.nop())),
-    ("returns", 900_000, |code| drop(code.return_())),
-    ("unreachables", 900_000, |code| drop(code.unreachable())),
-    ("tail calls", 900_000, |code| drop(code.return_call_indirect(0, 0))),
-    ("loops", 19_000, |code| drop(code.loop_(BlockType::Empty).end())),
-    ("arms", 9_000, |code| drop(code.i32_const(0).if_(BlockType::Empty).else_().end())),
-    ("operands", 450_000, |code| drop(code.i32_const(0).drop())),
-    ("moved locals", 450_000, |code| drop(code.local_get(0).drop())),
-    ("moved tees", 300_000, |code| drop(code.i32_const(0).local_tee(0).drop())),
-    ("too many tees", 1_200_000, |code| drop(code.i32_const(0).local_tee(0).drop())),
-    ("stores", 190_000, |code| drop(code.i32_const(0).i32_const(0).i32_store(AT))),
-    ("fills", 190_000, |code| drop(code.i32_const(0).i32_const(0).i32_const(0).memory_fill(0))),
-    ("growths", 9_000, |code| drop(code.i32_const(0).memory_grow(0).drop())),
-    ("drops", 500_000, |code| drop(code.elem_drop(0))),
-    ("branch tables", 9_000, |code| drop(code.br_table(vec![0; 100], 0))),
+    ("nops", 900_000, |code| {
+        code.nop();
+    }),
+    ("returns", 900_000, |code| {
+        code.return_();
+    }),
+    ("unreachables", 900_000, |code| {
+        code.unreachable();
+    }),
+    ("tail calls", 900_000, |code| {
+        code.return_call_indirect(0, 0);
+    }),
+    ("loops", 19_000, |code| {
+        code.loop_(BlockType::Empty).end();
+    }),
+    ("arms", 9_000, |code| {
+        code.i32_const(0).if_(BlockType::Empty).else_().end();
+    }),
+    ("operands", 450_000, |code| {
+        code.i32_const(0).drop();
+    }),
+    ("moved locals", 450_000, |code| {
+        code.local_get(0).drop();
+    }),
+    ("moved tees", 300_000, |code| {
+        code.i32_const(0).local_tee(0).drop();
+    }),
+    ("too many tees", 1_200_000, |code| {
+        code.i32_const(0).local_tee(0).drop();
+    }),
+    ("stores", 190_000, |code| {
+        code.i32_const(0).i32_const(0).i32_store(AT);
+    }),
+    ("fills", 190_000, |code| {
+        code.i32_const(0).i32_const(0).i32_const(0).memory_fill(0);
+    }),
+    ("growths", 9_000, |code| {
+        code.i32_const(0).memory_grow(0).drop();
+    }),
+    ("drops", 500_000, |code| {
+        code.elem_drop(0);
+    }),
+    ("branch tables", 9_000, |code| {
+        code.br_table(vec![0; 100], 0);
+    }),
 ];
 
 fn types(count: u32, params: impl Fn(u32) -> Vec<ValType>) -> Vec<u8> {

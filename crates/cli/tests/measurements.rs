@@ -79,3 +79,46 @@ fn instrument_says_what_it_injected() {
         room.ok(["instrument", "tiny.wat", "-o", "host.wasm", "--stable", "host"]).contains("3 call sites")
     );
 }
+
+#[test]
+fn instrument_explains_each_store() {
+    let room = Room::new();
+    let text = r#"(module (memory 1) (func $pair (export "canister_update t") (local $at i32)
+        (i64.store (i32.const 8) (i64.const 1)) (block (local.set $at (i32.const 16))
+        (i32.store (local.get $at) (i32.const 1)) (i32.store offset=4 (local.get $at) (i32.const 2)))
+))"#;
+    std::fs::write(room.path("pair.wat"), text).unwrap();
+    let report = room.json(["instrument", "pair.wat", "--explain", "--json"]);
+    let function = &report["explanation"]["functions"][0];
+    assert_eq!(function["name"], "pair");
+    assert_eq!(function["stores"].as_array().unwrap().len(), 3);
+    let covered: Vec<_> = (0..3).map(|index| function["stores"][index]["covered_by"].as_u64()).collect();
+    assert_eq!(covered, [None, None, Some(1)]);
+    assert!(function["code_bytes_after"].as_u64() > function["code_bytes_before"].as_u64());
+    let listing = room.ok(["instrument", "pair.wat", "--explain"]);
+    assert!(listing.contains("covers it") && listing.contains("stable64_write"), "{listing}");
+}
+
+/// The engine's worked examples, each with the counts of two calls in its first line, installed as a stranger would.
+#[test]
+fn calls_report_the_counts_of_the_worked_examples() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/counts");
+    let room = Room::new();
+    let mut examples = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let number = |key: &str| -> u64 {
+            let from = text.find(key).unwrap() + key.len();
+            text[from..].split_whitespace().next().unwrap().parse().unwrap()
+        };
+        let (file, name) = (path.to_str().unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        room.ok(["install", name, file]);
+        for expected in [number("first="), number("again=")] {
+            let report = room.json(["call", name, "t", "", "--args-format", "hex", "--json"]);
+            assert_eq!(report["instructions"], expected, "{name}");
+        }
+        examples += 1;
+    }
+    assert!(examples >= 24, "only {examples} examples were found");
+}

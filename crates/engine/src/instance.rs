@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bedstone_instrument::abi::INJECTED;
-use wasmtime::{Global, Instance, Memory, Store, TypedFunc, WasmBacktrace};
+use wasmtime::{ExternRef, Global, Instance, Memory, Store, TypedFunc, WasmBacktrace};
 
 use crate::compile::Compiled;
 use crate::error::Error;
@@ -65,6 +65,10 @@ impl Live {
         let state = MessageState::new(memories.clone(), system.clone(), manifest.memory64(), heap_name);
         let mut store = Store::new(compiled.pre.module().engine(), state);
 
+        if manifest.external_references {
+            // Makes Wasmtime's own heap for references now, while a memory that it asks for cannot be taken for ours.
+            ExternRef::new(&mut store, ()).map_err(Error::machine)?;
+        }
         // In the order of the memory index space.
         let mut mappings = memories.heaps.clone();
         if names.stable.is_some() {

@@ -5,6 +5,7 @@ mod canisters;
 mod contexts;
 mod counts;
 mod faults;
+mod features;
 mod lockstep;
 mod machine;
 mod persistence;

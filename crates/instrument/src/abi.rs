@@ -194,6 +194,9 @@ pub struct Manifest {
     pub enhanced_orthogonal_persistence: bool,
     /// What the module imports from `ic0`, by index in [`crate::system_api::all`]; one entry per import.
     pub imports: Vec<&'static str>,
+    /// Whether a value of type `externref`, which can only be null, may occur while the module runs: engines need a heap of
+    /// their own for them.
+    pub external_references: bool,
     /// Price-list compile charge, in instructions.
     pub compile_charge: u64,
     /// What was injected, for people.

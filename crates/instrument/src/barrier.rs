@@ -39,8 +39,11 @@ pub(crate) enum StoreMark {
         /// At most the store's own offset; lower if that lets one mark cover more stores.
         offset: u64,
     },
-    /// An earlier mark covers it.
-    Covered,
+    /// The mark of an earlier store covers it.
+    Covered {
+        /// The earlier store's place among the stores.
+        by: usize,
+    },
 }
 
 /// Number of a value; equal numbers mean equal values.
@@ -294,7 +297,8 @@ impl<'a, 'm> BarrierPlan<'a, 'm> {
             if to <= from.saturating_add(PAGE_BYTES) {
                 *low = from;
                 fact.high = to;
-                self.marks.push(StoreMark::Covered);
+                let by = fact.mark;
+                self.marks.push(StoreMark::Covered { by });
                 return;
             }
         }

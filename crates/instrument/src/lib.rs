@@ -42,6 +42,7 @@ pub mod cost;
 mod encode;
 pub mod entry_points;
 mod error;
+pub mod explain;
 pub mod info;
 pub mod limits;
 mod memories;
@@ -62,6 +63,7 @@ use wasm_encoder::{InstructionSink, ValType};
 pub use abi::{Counter, Manifest, StableAccess};
 pub use cost::CostTable;
 pub use error::{Error, ErrorKind};
+pub use explain::Explanation;
 
 use abi::{ActiveData, GlobalKind, Summary};
 use encode::{AddedFunction, Layout, Parts, Types};
@@ -106,14 +108,35 @@ impl Default for Config {
 /// # Panics
 /// If the output does not validate, which would be a defect of this crate.
 pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), Error> {
+    let (module, manifest, _) = rewrite(wasm, config, false)?;
+    Ok((module, manifest))
+}
+
+/// Rewrites a module like [`instrument`], and tells what was done to which part of it.
+///
+/// # Errors
+/// As for [`instrument`].
+///
+/// # Panics
+/// As for [`instrument`].
+pub fn explain(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest, Explanation), Error> {
+    let (module, manifest, explanation) = rewrite(wasm, config, true)?;
+    Ok((module, manifest, explanation.expect("it was asked for")))
+}
+
+fn rewrite(
+    wasm: &[u8],
+    config: &Config,
+    explain: bool,
+) -> Result<(Vec<u8>, Manifest, Option<Explanation>), Error> {
     let info = parse::parse(wasm)?;
     let mut types = Types::new(&info);
     let counter = counter_form(&info, config.counter);
     let layout = Layout::new(&info, counter, config.stable, &mut types);
 
-    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types);
+    let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, explain);
     let (entry_points, metadata) = validate::validate(&info, config.allow_multi_memory, &mut rewriter)?;
-    let body::Rewritten { mut types, mut code, stats } = rewriter.finish()?;
+    let body::Rewritten { mut types, mut code, stats, notes } = rewriter.finish()?;
     let function_types = match counter {
         Counter::Global => info.functions.clone(),
         Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
@@ -128,6 +151,7 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         code.push(&[], &function.body);
     }
     let code_bytes_after = code.bytes.len();
+    let explanation = notes.map(|notes| explain::explanation(&info, &layout, &added, notes));
     let functions_added = u32::try_from(added.len()).expect("bounded by imports and exports");
     let parts = Parts {
         info: &info,
@@ -167,10 +191,11 @@ pub fn instrument(wasm: &[u8], config: &Config) -> Result<(Vec<u8>, Manifest), E
         data: active_data(&info),
         metadata,
         imports: info.imported_functions.iter().map(|import| import.api.name).collect(),
+        external_references: stats.external_references || external_references(&info),
         compile_charge: compile_charge(&info, &config.prices, stats.compiled_instructions),
         summary,
     };
-    Ok((output, manifest))
+    Ok((output, manifest, explanation))
 }
 
 /// Engines accept functions of at most 1,000 parameters and results; the counter needs one of each.
@@ -188,6 +213,14 @@ fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
             Some(ActiveData { memory, offset, range: data.range.clone() })
         })
         .collect()
+}
+
+/// Whether types or tables have external references; function bodies are looked at as they are rewritten.
+fn external_references(info: &ModuleInfo<'_>) -> bool {
+    let external =
+        |ty: &wasmparser::ValType| matches!(ty, wasmparser::ValType::Ref(ty) if ty.is_extern_ref());
+    info.types.iter().any(|ty| ty.params().iter().chain(ty.results()).any(external))
+        || info.tables.iter().any(|table| table.element_type.is_extern_ref())
 }
 
 /// The IC's compile charge, from production's own count of instructions after instrumentation.

@@ -4,6 +4,7 @@
 mod costs;
 mod golden;
 mod hostile;
+mod room;
 mod system_api;
 mod validation;
 

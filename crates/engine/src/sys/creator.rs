@@ -2,7 +2,8 @@
 //!
 //! The mappings belong to the engine: an instance can be dropped and another made on the same memories. Which mapping
 //! becomes which memory is said right before instantiation ([`with_memories`]), in the order of the memory index space,
-//! on the instantiating thread; every memory is checked against the type that Wasmtime asks for.
+//! on the instantiating thread; every memory is checked against the type that Wasmtime asks for. A memory that is asked
+//! for at any other time is Wasmtime's own heap for references, and gets a mapping of its own.
 //!
 //! Wasmtime's obligations, one by one:
 //! - *`new_memory` reserves `reserved_size_in_bytes` and `guard_size_in_bytes`*: asserted against the mapping's shape.
@@ -19,18 +20,18 @@ use std::sync::Arc;
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use super::Mapping;
+use super::{Mapping, Shape};
 
 thread_local! {
     /// Mappings for the instantiation that runs on this thread, in memory-index order.
-    static NEXT: RefCell<VecDeque<Arc<Mapping>>> = const { RefCell::new(VecDeque::new()) };
+    static NEXT: RefCell<Option<VecDeque<Arc<Mapping>>>> = const { RefCell::new(None) };
 }
 
 /// Runs an instantiation whose memories are `memories`, in index order.
 pub(crate) fn with_memories<R>(memories: &[Arc<Mapping>], instantiate: impl FnOnce() -> R) -> R {
-    NEXT.with_borrow_mut(|next| next.extend(memories.iter().cloned()));
+    NEXT.set(Some(memories.iter().cloned().collect()));
     let result = instantiate();
-    NEXT.with_borrow_mut(VecDeque::clear);
+    NEXT.set(None);
     result
 }
 
@@ -45,13 +46,22 @@ unsafe impl MemoryCreator for Creator {
         &self,
         _ty: MemoryType,
         minimum: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
         reserved_size_in_bytes: Option<usize>,
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
-        let mapping = NEXT
-            .with_borrow_mut(VecDeque::pop_front)
-            .ok_or("a module has more memories than the engine prepared")?;
+        let prepared = NEXT.with_borrow_mut(|next| next.as_mut().map(VecDeque::pop_front));
+        let mapping = match prepared {
+            Some(next) => next.ok_or("a module has more memories than the engine prepared")?,
+            None => {
+                let most = reserved_size_in_bytes.unwrap_or(0).max(minimum);
+                let capacity = maximum.map_or(most, |maximum| maximum.min(most).max(minimum));
+                let guard =
+                    reserved_size_in_bytes.unwrap_or(0).max(capacity) - capacity + guard_size_in_bytes;
+                let shape = Shape { capacity, guard, huge_pages: false };
+                Arc::new(Mapping::new(shape).map_err(|error| format!("no address space: {error}"))?)
+            }
+        };
         let wanted = reserved_size_in_bytes.unwrap_or(0) + guard_size_in_bytes;
         assert!(mapping.reserved() >= wanted, "a mapping of {} bytes for {wanted}", mapping.reserved());
         mapping
