@@ -139,6 +139,13 @@ fn a_trap_takes_back_every_memory() {
             several.run(&[&mess[..], &[(Op::Trap, 0, 0, 0)]].concat());
             several.execute("look", &mess);
             assert!(several.model.memories.iter().all(|memory| memory.len() as u64 == BYTES));
+            several.run(&[0, 1, 2].map(|m| (Op::Size(m), 0, 0, 0)));
+        }
+        for m in 0..3 {
+            // What had been grown is out of bounds again: the instance must know.
+            several.run(&[(Op::Grow(m), 1, 0, 0), (Op::Trap, 0, 0, 0)]);
+            several.run(&[(Op::Fill(m), BYTES - 5, 1, 6)]);
+            several.run(&[(Op::Vector(m), BYTES, 1, 0)]);
         }
         several.run(&mess);
         let sizes: Vec<u64> =
