@@ -19,7 +19,13 @@ const LIMITS: InstructionLimits =
 
 thread_local! {
     static ENGINES: [Engine; 4] = MODES.map(|(stable, counter)| {
-        let config = EngineConfig { stable, counter, instructions: LIMITS, ..EngineConfig::default() };
+        let config = EngineConfig {
+            stable,
+            counter,
+            instructions: LIMITS,
+            allow_multi_memory: true,
+            ..EngineConfig::default()
+        };
         Engine::new(config).expect("this machine runs Wasm")
     });
 }
@@ -52,23 +58,28 @@ pub(crate) fn send(canister: &mut Canister, entry: Entry<'_>) -> Outcome {
 /// What can be seen of a canister between messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
-    pub heap: Vec<u8>,
+    /// The declared memories, by index.
+    pub heaps: Vec<Vec<u8>>,
     pub stable: Vec<u8>,
     pub globals: Vec<u8>,
 }
 
 impl Seen {
     pub fn of(canister: &Canister) -> Self {
-        let mut heap = vec![0; canister.heap_bytes() as usize];
-        canister.read_heap(0, &mut heap);
+        let heap = |index| {
+            let mut heap = vec![0; canister.memory_bytes(index) as usize];
+            canister.read_memory(index, 0, &mut heap);
+            heap
+        };
+        let heaps = (0..canister.memory_count()).map(heap).collect();
         let mut stable = vec![0; canister.stable_bytes() as usize];
         canister.read_stable(0, &mut stable);
-        Self { heap, stable, globals: canister.globals() }
+        Self { heaps, stable, globals: canister.globals() }
     }
 
-    /// Pages whose contents differ, those beyond the shorter memory counting as zero.
+    /// Pages of declared memories whose contents differ, those beyond the shorter memory counting as zero.
     pub fn heap_pages_changed(&self, after: &Self) -> u64 {
-        pages_changed(&self.heap, &after.heap)
+        self.heaps.iter().zip(&after.heaps).map(|(before, after)| pages_changed(before, after)).sum()
     }
 
     /// The same for stable memory.

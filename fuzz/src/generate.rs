@@ -1,7 +1,7 @@
 //! Random canisters: `wasm-smith` modules with stable-memory imports, made to do something.
 //!
 //! Random arguments would nearly always be out of bounds, so calls of stable functions go through appended functions that
-//! cut addresses and lengths to size, most of the time. An appended `canister_init` grows stable memory.
+//! cut addresses and lengths to size, most of the time; so do the module's own memory instructions (`tame`). Half of the modules may have up to three memories. An appended `canister_init` grows stable memory.
 
 use arbitrary::Unstructured;
 use wasm_encoder::reencode::{self, Reencode};
@@ -11,6 +11,7 @@ use wasm_encoder::{
 use wasm_smith::{Config, InstructionKind, InstructionKinds};
 
 use crate::Numbers;
+use crate::tame::Tamer;
 
 /// Methods that every random canister has, in order: two updates, then a query.
 pub const METHODS: [&str; 3] = ["a", "b", "c"];
@@ -21,6 +22,9 @@ const IMPORTS: [(&str, usize, usize); 4] =
 
 /// Wasm pages of stable memory after `canister_init`.
 pub const STABLE_WASM_PAGES: i64 = 3;
+
+/// Least Wasm pages of each declared memory.
+const HEAP_WASM_PAGES: u64 = 2;
 
 /// A random canister; `None` if the seed gives none.
 pub fn canister(seed: u64) -> Option<Vec<u8>> {
@@ -62,7 +66,7 @@ fn config(numbers: &mut Numbers) -> Config {
         allow_start_export: numbers.below(4) == 0,
         allowed_instructions: InstructionKinds::new(&kinds),
         canonicalize_nans: false,
-        disallow_traps: numbers.below(2) == 0,
+        disallow_traps: numbers.below(4) == 0,
         exceptions_enabled: false,
         gc_enabled: false,
         reference_types_enabled: false,
@@ -73,7 +77,7 @@ fn config(numbers: &mut Numbers) -> Config {
         memory_max_size_required: true,
         memory64_enabled: numbers.below(3) == 0,
         min_memories: 1,
-        max_memories: 1,
+        max_memories: if numbers.below(2) == 0 { 3 } else { 1 },
         max_memory32_bytes: 1 << 20,
         max_memory64_bytes: 1 << 20,
         max_tables: 1,
@@ -87,10 +91,11 @@ fn config(numbers: &mut Numbers) -> Config {
     }
 }
 
-/// Re-points calls of imports to appended functions that cut arguments to size.
+/// Re-points calls of imports to appended functions that cut arguments to size, and tames memory instructions.
 struct Cutter {
     imports: u32,
     functions: u32,
+    tamer: Option<Tamer>,
 }
 
 impl Reencode for Cutter {
@@ -100,21 +105,26 @@ impl Reencode for Cutter {
         Ok(if function < self.imports { self.functions + function } else { function })
     }
 
-    fn parse_type_section(
+    fn parse_function_body(
         &mut self,
-        types: &mut TypeSection,
-        section: wasmparser::TypeSectionReader<'_>,
+        code: &mut CodeSection,
+        body: wasmparser::FunctionBody<'_>,
     ) -> Result<(), reencode::Error<Self::Error>> {
-        reencode::utils::parse_type_section(self, types, section)
+        let tamer = self.tamer.take().expect("put back after each function");
+        self.tamer = Some(tamer.body(self, code, &body)?);
+        Ok(())
     }
 }
 
 /// The random module with its calls cut to size and a `canister_init`.
 fn make_useful(wasm: &[u8], numbers: &mut Numbers) -> Option<Vec<u8>> {
     let shape = Shape::of(wasm)?;
+    let params = shape.functions.iter().map(|ty| shape.types[*ty as usize]).collect();
+    let numbers_of_tamer = Numbers::new(numbers.next_u64());
     let mut cutter = Cutter {
         imports: shape.imports.len() as u32,
-        functions: shape.imports.len() as u32 + shape.functions,
+        functions: shape.imports.len() as u32 + shape.functions.len() as u32,
+        tamer: Some(Tamer { params, widths: shape.widths.clone(), numbers: numbers_of_tamer }),
     };
     let mut module = Module::new();
     for payload in wasmparser::Parser::new(0).parse_all(wasm) {
@@ -137,7 +147,7 @@ fn make_useful(wasm: &[u8], numbers: &mut Numbers) -> Option<Vec<u8>> {
                 for import in &shape.imports {
                     functions.function(import.type_index);
                 }
-                functions.function(shape.types);
+                functions.function(shape.types.len() as u32);
                 module.section(&functions);
             }
             P::ExportSection(reader) => {
@@ -164,7 +174,13 @@ fn make_useful(wasm: &[u8], numbers: &mut Numbers) -> Option<Vec<u8>> {
             }
             P::MemorySection(reader) => {
                 let mut section = wasm_encoder::MemorySection::new();
-                cutter.parse_memory_section(&mut section, reader).ok()?;
+                for memory in reader {
+                    let mut memory = cutter.memory_type(memory.ok()?).ok()?;
+                    // Room for addresses that were cut to size.
+                    memory.minimum = memory.minimum.max(HEAP_WASM_PAGES);
+                    memory.maximum = memory.maximum.map(|pages| pages.max(memory.minimum + 1));
+                    section.memory(memory);
+                }
                 module.section(&section);
             }
             P::GlobalSection(reader) => {
@@ -203,18 +219,30 @@ struct Import {
 
 struct Shape {
     imports: Vec<Import>,
-    functions: u32,
-    types: u32,
+    /// Type of each defined function.
+    functions: Vec<u32>,
+    /// Parameters of each type.
+    types: Vec<u32>,
+    /// Whether each memory is a 64-bit one.
+    widths: Vec<bool>,
 }
 
 impl Shape {
     /// `None` for modules without code, which are of no interest.
     fn of(wasm: &[u8]) -> Option<Self> {
-        let mut shape = Shape { imports: Vec::new(), functions: 0, types: 0 };
+        let mut shape =
+            Shape { imports: Vec::new(), functions: Vec::new(), types: Vec::new(), widths: Vec::new() };
         for payload in wasmparser::Parser::new(0).parse_all(wasm) {
             match payload.ok()? {
                 wasmparser::Payload::TypeSection(reader) => {
-                    shape.types = reader.into_iter_err_on_gc_types().count() as u32
+                    for ty in reader.into_iter_err_on_gc_types() {
+                        shape.types.push(ty.ok()?.params().len() as u32);
+                    }
+                }
+                wasmparser::Payload::MemorySection(reader) => {
+                    for memory in reader {
+                        shape.widths.push(memory.ok()?.memory64);
+                    }
                 }
                 wasmparser::Payload::ImportSection(reader) => {
                     for import in reader.into_imports() {
@@ -224,11 +252,13 @@ impl Shape {
                         shape.imports.push(Import { type_index, api });
                     }
                 }
-                wasmparser::Payload::FunctionSection(reader) => shape.functions = reader.count(),
+                wasmparser::Payload::FunctionSection(reader) => {
+                    shape.functions = reader.into_iter().collect::<Result<_, _>>().ok()?;
+                }
                 _ => {}
             }
         }
-        (shape.functions > 0).then_some(shape)
+        (!shape.functions.is_empty()).then_some(shape)
     }
 }
 

@@ -23,7 +23,10 @@ pub fn run(seed: u64) -> bool {
     for counter in [Counter::Global, Counter::Threaded] {
         for stable in [StableAccess::Native, StableAccess::Host] {
             // `instrument` itself panics if its output does not validate.
-            let _ = instrument(&bytes, &Config { counter, stable, ..Config::default() });
+            for allow_multi_memory in [false, true] {
+                let config = Config { counter, stable, allow_multi_memory, ..Config::default() };
+                let _ = instrument(&bytes, &config);
+            }
         }
     }
     true

@@ -17,6 +17,7 @@ pub mod generate;
 pub mod hostile;
 pub mod model;
 pub mod plain;
+mod tame;
 
 /// A fuzzer.
 #[derive(Debug, Clone, Copy)]

@@ -39,24 +39,28 @@ pub fn run(seed: u64) -> bool {
         }
         let seen = Seen::of(&canister);
         assert!(seen.stable == store.data().stable, "seed {seed}, message {index}: stable memory");
-        let heap = memory(&mut store, &instance);
-        assert!(seen.heap == heap, "seed {seed}, message {index}: heap");
+        for (memory, heap) in seen.heaps.iter().enumerate() {
+            let expected = contents(&mut store, &instance, memory);
+            assert!(*heap == expected, "seed {seed}, message {index}: memory {memory}");
+        }
     }
     true
 }
 
-/// Exports of the original do not include its memory, so one is added for the comparison.
-const MEMORY: &str = "the memory";
+/// Exports of the original do not include its memories, so they are added for the comparison, under these names.
+fn memory_name(memory: usize) -> String {
+    format!("memory {memory}")
+}
 
 fn original(wasm: &[u8]) -> Option<(Store<Host>, Instance)> {
     thread_local! {
         static ENGINE: Engine = {
             let mut config = Config::new();
-            config.wasm_memory64(true).wasm_relaxed_simd(false).cranelift_nan_canonicalization(true);
+            config.wasm_memory64(true).wasm_multi_memory(true).wasm_relaxed_simd(false).cranelift_nan_canonicalization(true);
             Engine::new(&config).expect("this machine runs Wasm")
         };
     }
-    let wasm = with_memory_exported(wasm)?;
+    let wasm = with_memories_exported(wasm)?;
     ENGINE.with(|engine| {
         let module = Module::new(engine, &wasm).expect("the canister was accepted");
         let mut store = Store::new(engine, Host::default());
@@ -68,23 +72,35 @@ fn original(wasm: &[u8]) -> Option<(Store<Host>, Instance)> {
     })
 }
 
-fn with_memory_exported(wasm: &[u8]) -> Option<Vec<u8>> {
+fn with_memories_exported(wasm: &[u8]) -> Option<Vec<u8>> {
     use wasm_encoder::reencode::Reencode;
-    struct AddExport;
-    impl Reencode for AddExport {
+    /// How many memories there are: their section comes before that of the exports.
+    struct AddExports(u32);
+    impl Reencode for AddExports {
         type Error = std::convert::Infallible;
+
+        fn parse_memory_section(
+            &mut self,
+            memories: &mut wasm_encoder::MemorySection,
+            section: wasmparser::MemorySectionReader<'_>,
+        ) -> Result<(), wasm_encoder::reencode::Error<Self::Error>> {
+            self.0 = section.count();
+            wasm_encoder::reencode::utils::parse_memory_section(self, memories, section)
+        }
 
         fn parse_export_section(
             &mut self,
             exports: &mut wasm_encoder::ExportSection,
             section: wasmparser::ExportSectionReader<'_>,
         ) -> Result<(), wasm_encoder::reencode::Error<Self::Error>> {
-            exports.export(MEMORY, wasm_encoder::ExportKind::Memory, 0);
+            for memory in 0..self.0 {
+                exports.export(&memory_name(memory as usize), wasm_encoder::ExportKind::Memory, memory);
+            }
             wasm_encoder::reencode::utils::parse_export_section(self, exports, section)
         }
     }
     let mut module = wasm_encoder::Module::new();
-    AddExport.parse_core_module(&mut module, wasmparser::Parser::new(0), wasm).ok()?;
+    AddExports(0).parse_core_module(&mut module, wasmparser::Parser::new(0), wasm).ok()?;
     Some(module.finish())
 }
 
@@ -130,7 +146,7 @@ fn copy(
     if len == 0 {
         return Ok(());
     }
-    let memory = caller.get_export(MEMORY).and_then(Extern::into_memory).expect("exported");
+    let memory = caller.get_export(&memory_name(0)).and_then(Extern::into_memory).expect("exported");
     let (bytes, host) = memory.data_and_store_mut(caller);
     let range = |at: u64, size: usize| {
         let end = at.checked_add(len).filter(|end| *end <= size as u64)?;
@@ -172,6 +188,7 @@ fn call(store: &mut Store<Host>, instance: &Instance, name: &str) -> Option<Stri
     Some(text.to_owned())
 }
 
-fn memory(store: &mut Store<Host>, instance: &Instance) -> Vec<u8> {
-    instance.get_memory(&mut *store, MEMORY).expect("exported").data(&*store).to_vec()
+fn contents(store: &mut Store<Host>, instance: &Instance, memory: usize) -> Vec<u8> {
+    let name = memory_name(memory);
+    instance.get_memory(&mut *store, &name).expect("exported").data(&*store).to_vec()
 }
