@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bedstone_subnet::engine::store::{Config as StoreConfig, FileDisk, Store};
+use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Store};
 use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess};
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
@@ -19,11 +19,14 @@ const DEFAULT_TIME_NANOS: u64 = 1_767_225_600_000_000_000;
 
 /// Canisters, and calls to them.
 ///
-/// A network without a state directory lives in memory. With one ([`NetworkBuilder::state_dir`]) it starts from what was
-/// saved there, and [`Network::save`] makes everything since durable.
+/// A network without a state directory lives in memory. With one ([`NetworkBuilder::state_dir`]) it starts from what is
+/// there, and everything that a call returned survives the end of the process and power cuts, unless
+/// [`NetworkBuilder::durability`] says otherwise.
 #[derive(Debug)]
 pub struct Network {
     worker: Worker,
+    /// Absent without a state directory.
+    store: Option<Store>,
 }
 
 /// How to make a [`Network`].
@@ -35,6 +38,7 @@ pub struct NetworkBuilder {
     /// Whether a state directory that is not there is made.
     make_state_dir: bool,
     lock_wait: Duration,
+    durability: Durability,
 }
 
 /// What became of a call, and what it cost.
@@ -73,6 +77,7 @@ impl Default for NetworkBuilder {
             state_dir: None,
             make_state_dir: true,
             lock_wait: Duration::ZERO,
+            durability: Durability::Always,
         }
     }
 }
@@ -114,19 +119,27 @@ impl NetworkBuilder {
         self
     }
 
+    /// When what a call did is durable, in a network with a state directory: before the call returns, if nothing is said.
+    /// With [`Durability::Off`] at [`Network::save`], and only then.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
     /// Makes the network.
     ///
     /// # Errors
     /// If the state directory is in use, foreign or damaged, or this machine cannot run Wasm.
     pub fn build(self) -> Result<Network, Error> {
         let worker = Worker::start(move || {
-            let config = SubnetConfig { engine: self.engine, time_nanos: self.time_nanos };
+            let config = SubnetConfig::new(self.engine, self.time_nanos);
             let Some(directory) = self.state_dir else { return Ok(Subnet::new(&config)?) };
             let mut seed = [0; 32];
             getrandom::fill(&mut seed)
                 .map_err(|error| Error::Machine(format!("the system gives no random bytes: {error}")))?;
             let mut store_config = StoreConfig::new(seed);
             store_config.lock_wait = self.lock_wait;
+            store_config.durability = self.durability;
             let disk = Arc::new(FileDisk::new(directory));
             let (store, _) = match self.make_state_dir {
                 true => Store::open_or_create(disk, &store_config)?,
@@ -134,7 +147,8 @@ impl NetworkBuilder {
             };
             Ok(Subnet::open(&config, store)?)
         })?;
-        Ok(Network { worker })
+        let store = worker.run(|subnet| subnet.store().cloned());
+        Ok(Network { worker, store })
     }
 }
 
@@ -152,6 +166,23 @@ impl Network {
         NetworkBuilder::default()
     }
 
+    /// Runs work on the canisters' thread, and waits until everything that its result may show is durable.
+    fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Subnet) -> Result<R, Error> + Send + 'static,
+    ) -> Result<R, Error> {
+        let (result, appended) = self.worker.run(|subnet| (work(subnet), subnet.appended()));
+        self.wait(appended)?;
+        result
+    }
+
+    fn wait(&self, appended: Option<Lsn>) -> Result<(), Error> {
+        if let (Some(store), Some(lsn)) = (&self.store, appended) {
+            store.wait_durable(lsn)?;
+        }
+        Ok(())
+    }
+
     /// Makes an empty canister controlled by the anonymous principal.
     ///
     /// # Errors
@@ -165,7 +196,7 @@ impl Network {
     /// # Errors
     /// If this machine has no address space for another stable memory.
     pub fn create_canister_for(&self, controllers: Vec<Principal>) -> Result<Principal, Error> {
-        Ok(self.worker.run(move |subnet| subnet.create_canister(controllers))?)
+        self.run(move |subnet| Ok(subnet.create_canister(controllers)?))
     }
 
     /// Installs a module (Wasm or gzip) into an empty canister, as the anonymous principal.
@@ -250,7 +281,7 @@ impl Network {
     /// # Errors
     /// If this machine fails.
     pub fn install_code(&self, install: Install) -> Result<Receipt, Error> {
-        self.worker.run(move |subnet| timed(|| subnet.install(&install)))
+        self.run(move |subnet| timed(|| subnet.install(&install)))
     }
 
     /// Calls an update method as the anonymous principal, with a tuple of arguments, and decodes the tuple of results.
@@ -298,7 +329,7 @@ impl Network {
     /// # Errors
     /// If this machine fails.
     pub fn call(&self, call: Call) -> Result<Receipt, Error> {
-        self.worker.run(move |subnet| timed(|| subnet.call(&call)))
+        self.run(move |subnet| timed(|| subnet.call(&call)))
     }
 
     /// A canister as seen from outside; `None` if there is no such canister.
@@ -306,7 +337,7 @@ impl Network {
     /// # Errors
     /// If what was saved of it cannot be read.
     pub fn status(&self, canister: Principal) -> Result<Option<CanisterStatus>, Error> {
-        Ok(self.worker.run(move |subnet| subnet.status(canister))?)
+        self.run(move |subnet| Ok(subnet.status(canister)?))
     }
 
     /// A canister's log, oldest record first: at most 4 KiB, as on the IC.
@@ -314,7 +345,7 @@ impl Network {
     /// # Errors
     /// If there is no such canister or what was saved of it cannot be read.
     pub fn log(&self, canister: Principal) -> Result<Vec<LogRecord>, Error> {
-        let log = self.worker.run(move |subnet| subnet.log(canister))?;
+        let log = self.run(move |subnet| Ok(subnet.log(canister)?))?;
         log.ok_or_else(|| not_found(canister))
     }
 
@@ -323,13 +354,16 @@ impl Network {
     /// # Errors
     /// If what was saved of it cannot be read.
     pub fn delete_canister(&self, canister: Principal) -> Result<bool, Error> {
-        Ok(self.worker.run(move |subnet| subnet.delete_canister(canister))?)
+        self.run(move |subnet| Ok(subnet.delete_canister(canister)?))
     }
 
     /// Gives a canister a name by which [`Network::canister_named`] finds it.
-    pub fn name_canister(&self, name: &str, canister: Principal) {
+    ///
+    /// # Errors
+    /// If the disk fails or is full.
+    pub fn name_canister(&self, name: &str, canister: Principal) -> Result<(), Error> {
         let name = name.to_owned();
-        self.worker.run(move |subnet| subnet.name_canister(&name, canister));
+        self.run(move |subnet| Ok(subnet.name_canister(&name, canister)?))
     }
 
     /// The canister of that name.
@@ -396,15 +430,32 @@ impl Network {
     /// If this machine fails.
     pub fn advance_time(&self, by: Duration) -> Result<(), Error> {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        Ok(self.worker.run(move |subnet| subnet.advance_to(subnet.time_nanos().saturating_add(by)))?)
+        self.run(move |subnet| Ok(subnet.advance_to(subnet.time_nanos().saturating_add(by))?))
     }
 
-    /// Makes everything so far durable, if there is a state directory.
+    /// With [`Durability::Off`]: makes everything so far durable. Otherwise that has happened, and this only writes it to
+    /// where a next opening reads it without a look at the log.
     ///
     /// # Errors
-    /// If the disk fails or is full; what was saved before is untouched.
+    /// If the disk fails or is full; what was durable before is untouched.
     pub fn save(&self) -> Result<(), Error> {
         Ok(self.worker.run(|subnet| subnet.save())?)
+    }
+
+    /// From now on nothing is written to the state directory, so that it can be removed before the network is dropped and
+    /// another process may have it.
+    pub fn abandon(&self) {
+        self.worker.run(|subnet| subnet.abandon());
+    }
+
+    /// Ends the network and gives its state directory back. Dropping it does the same, and keeps failures to itself. With
+    /// [`Durability::Off`] what was not saved is lost.
+    ///
+    /// # Errors
+    /// If the disk fails or is full; nothing that was durable is lost then.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.store = None;
+        self.worker.end()
     }
 }
 

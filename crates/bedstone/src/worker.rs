@@ -21,7 +21,7 @@ type Request = Box<dyn FnOnce(&mut Subnet) + Send>;
 #[derive(Debug)]
 pub(crate) struct Worker {
     requests: Mutex<Option<Sender<Request>>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Worker {
@@ -40,12 +40,13 @@ impl Worker {
                     }
                     Err(error) => {
                         let _ = made.send(Err(error));
-                        return;
+                        return Ok(());
                     }
                 };
                 for request in inbox {
                     request(&mut subnet);
                 }
+                Ok(subnet.close()?)
             })
             .map_err(|error| Error::Machine(format!("cannot start a thread for canisters: {error}")))?;
         result
@@ -71,11 +72,20 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Ends the thread once all requests are answered, and gives the state directory back.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.requests.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            // A panic, if any, was reported by its request.
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.requests.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // its panic, if any, was reported by the request
-        }
+        let _ = self.end(); // whoever wants to know calls `close`
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
-use bedstone::{Error, Network, NetworkBuilder, Principal};
+use bedstone::{Durability, Error, Network, NetworkBuilder, Principal};
 
 use crate::Global;
 
@@ -96,6 +96,7 @@ impl<'a> State<'a> {
         if self.before == Before::Used || !self.network.names().is_empty() {
             return Ok(());
         }
+        self.network.abandon();
         let directory = self.directory;
         let failed = || format!("the new state directory {} cannot be removed again", directory.display());
         if self.before == Before::Missing {
@@ -118,5 +119,7 @@ fn builder(global: &Global) -> anyhow::Result<NetworkBuilder> {
         .context("this machine's clock is set before 1970, set it right")?;
     let time_nanos =
         u64::try_from(since_1970.as_nanos()).context("this machine's clock is set after 2554")?;
-    Ok(Network::builder().stable(global.stable.into()).time_nanos(time_nanos).lock_wait(LOCK_WAIT))
+    // A command is kept or not as a whole, by the one save at its end.
+    let builder = Network::builder().stable(global.stable.into()).time_nanos(time_nanos);
+    Ok(builder.lock_wait(LOCK_WAIT).durability(Durability::Off))
 }

@@ -99,7 +99,8 @@ impl Room {
         serde_json::from_str(&self.ok(arguments)).unwrap()
     }
 
-    /// Every file of the room with its contents, and every directory; without the lock's file, which says who came last.
+    /// Every file of the room with its contents, and every directory; of a state directory its memories and modules only,
+    /// since opening and closing it moves its log and its tables on.
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut contents = BTreeMap::new();
         gather(&self.0, &mut contents);
@@ -113,13 +114,18 @@ impl Drop for Room {
     }
 }
 
+fn is_moved_on(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    matches!(name, "LOCK" | "CLEAN" | "RESERVE" | "catalog.redb") || name.ends_with(".log")
+}
+
 fn gather(directory: &Path, contents: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             gather(&path, contents);
             contents.insert(path, Vec::new());
-        } else if !path.ends_with("LOCK") {
+        } else if !is_moved_on(&path) {
             let bytes = fs::read(&path).unwrap();
             contents.insert(path, bytes);
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bedstone_store::{Change, Store};
+
 use crate::compile::{Engine, InstructionLimits, Module};
 use crate::dirty::Heap;
 use crate::error::Error;
@@ -141,6 +143,33 @@ impl Canister {
     /// # Errors
     /// If this machine fails; whatever the canister does is an [`Outcome`].
     pub fn execute(&mut self, message: &Message<'_>) -> Result<Outcome, Error> {
+        self.execute_and_keep(message, None)
+    }
+
+    /// Executes a message like [`Canister::execute`], and adds what it changed to a change of the store, in which the
+    /// canister was saved before. The change has to be appended before the canister is used again.
+    ///
+    /// # Errors
+    /// If this machine or the store fails. The canister must be loaded again then.
+    pub fn execute_into(
+        &mut self,
+        message: &Message<'_>,
+        store: &Store,
+        change: &mut Change,
+    ) -> Result<Outcome, Error> {
+        if self.is_saved() {
+            return self.execute_and_keep(message, Some(change));
+        }
+        let outcome = self.execute(message)?;
+        self.save(store, change)?;
+        Ok(outcome)
+    }
+
+    fn execute_and_keep(
+        &mut self,
+        message: &Message<'_>,
+        change: Option<&mut Change>,
+    ) -> Result<Outcome, Error> {
         let Some(installed) = &mut self.installed else {
             let text = "Attempted to execute a message, but the canister contains no Wasm module.";
             return Ok(refused(Fault::new(537, text)));
@@ -165,16 +194,24 @@ impl Canister {
         };
         installed.begin(&self.system)?;
         let run = installed.run(&job, &mut self.system)?;
-        self.settle(&job, run)
+        self.settle(&job, run, change)
     }
 
     /// Keeps or takes back what a message of one stage did.
-    fn settle(&mut self, job: &Job<'_>, mut run: Run) -> Result<Outcome, Error> {
+    fn settle(
+        &mut self,
+        job: &Job<'_>,
+        mut run: Run,
+        mut change: Option<&mut Change>,
+    ) -> Result<Outcome, Error> {
         let installed = self.installed.as_mut().expect("it just ran");
         let succeeded = run.ended.fault.is_none();
         let keep = succeeded && job.context.keeps_state();
         let heap_pages = if keep {
-            installed.commit(&mut self.stable_unsaved)?
+            match &mut change {
+                Some(change) => installed.commit_into(&mut self.saved.sink(change))?,
+                None => installed.commit(&mut self.stable_unsaved)?,
+            }
         } else {
             let changed = installed.roll_back_stage()?;
             installed.roll_back_transaction()?;
@@ -190,6 +227,9 @@ impl Canister {
         let outcome = outcome(job, run, heap_pages, memory64);
         if job.context.replicated() {
             self.log.append(job.time_nanos, outcome.log.iter().cloned());
+            if let Some(change) = change {
+                self.put_state(change);
+            }
         }
         Ok(outcome)
     }
@@ -201,6 +241,7 @@ impl Canister {
 
     /// Switches the global timer off: it fires once, and stays off if its handler traps.
     pub fn deactivate_timer(&mut self) {
+        self.saved.stale = true;
         self.system.global_timer = 0;
     }
 }

@@ -1,11 +1,16 @@
 //! A canister in the store: what is written of it, and how it is read back.
 //!
-//! A canister is one metadata record (`canister/` and its id) that names a blob (the module as installed), a memory for
-//! each that the module declares, and stable memory. Only pages that changed since the last save are handed to the store.
+//! A canister is a memory for each that its module declares, stable memory, a blob (the module as installed), and three
+//! entries of metadata: its record (`canister/` and its id) that names the others, its globals (`globals/…`) and its log
+//! (`log/…`), which change at their own times.
+//!
+//! There are two ways to hand it over. A *message* tells each page that it changed with what the page held before, and the
+//! store logs the difference. A *save* hands over whole pages: all that changed since the last save, after installations,
+//! and in stores that are saved on request only.
 //!
 //! Invariants:
-//! - A save describes the canister between messages: nothing of a running message is ever handed over.
-//! - The record is written in the same change as the pages that it goes with.
+//! - What is handed over is the canister between messages: nothing of a running message.
+//! - Everything that a message changed goes into one change.
 
 use bedstone_store::{BlobId, Change, MapSource, Memory, MemoryId, PageCount, PageIndex, Store};
 use serde::{Deserialize, Serialize};
@@ -20,7 +25,7 @@ use crate::execute::Installed;
 use crate::memory;
 use crate::pages::PageSet;
 use crate::sys::{Mapping, PAGE};
-use crate::system::{Log, SystemState};
+use crate::system::SystemState;
 
 /// Where a canister stands in the store.
 #[derive(Debug, Default)]
@@ -31,37 +36,95 @@ pub(crate) struct Saved {
     module: Option<BlobId>,
     /// Stable memory is another one than the saved one.
     pub stable_replaced: bool,
+    /// Something changed that no message told of.
+    pub stale: bool,
+    /// The entries of metadata as they were put last.
+    record: Option<Vec<u8>>,
+    globals: Option<Vec<u8>>,
+    log: Option<Vec<u8>>,
+    /// Stable pages told since stable memory was mapped: at least as many as it keeps copies of.
+    stable_pages_told: u64,
 }
 
-/// The metadata record.
+/// Stable pages of which a canister may keep private copies before it goes back to the file: 128 MiB.
+const STABLE_PAGES_KEPT: u64 = 32_768;
+
+/// Where a message tells what it changed.
+pub(crate) struct Sink<'a> {
+    change: &'a mut Change,
+    heaps: &'a [Memory],
+    stable: &'a Memory,
+    stable_pages_told: &'a mut u64,
+}
+
+impl Sink<'_> {
+    /// The declared memory `index` has so many bytes.
+    pub fn heap_bytes(&mut self, index: usize, bytes: usize) {
+        grow(self.change, &self.heaps[index], bytes);
+    }
+
+    /// A page of the declared memory `index` changed.
+    pub fn heap_page(&mut self, index: usize, page: usize, before: &[u8; PAGE], after: &[u8; PAGE]) {
+        self.change.page(&self.heaps[index], page_index(page), before, after);
+    }
+
+    /// Stable memory has so many bytes.
+    pub fn stable_bytes(&mut self, bytes: usize) {
+        grow(self.change, self.stable, bytes);
+    }
+
+    /// A page of stable memory changed.
+    pub fn stable_page(&mut self, page: usize, before: &[u8; PAGE], after: &[u8; PAGE]) {
+        *self.stable_pages_told += 1;
+        self.change.page(self.stable, page_index(page), before, after);
+    }
+}
+
+impl Saved {
+    /// The sink for a message of a canister that is saved.
+    pub fn sink<'a>(&'a mut self, change: &'a mut Change) -> Sink<'a> {
+        Sink {
+            change,
+            heaps: &self.heaps,
+            stable: self
+                .stable
+                .as_ref()
+                .expect("a canister that is saved has its stable memory in the store"),
+            stable_pages_told: &mut self.stable_pages_told,
+        }
+    }
+}
+
+/// The record.
 #[derive(Serialize, Deserialize)]
 struct Record {
     system: SystemState,
-    log: Log,
     code: Option<Code>,
-    stable: Option<u64>,
+    stable: u64,
 }
 
 /// What belongs to the installed module.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Clone)]
 struct Code {
     blob: [u8; 32],
     /// The declared memories, by index.
     heaps: Vec<u64>,
-    /// 16 bytes per mutable global.
-    globals: Vec<u8>,
-}
-
-/// The key of a canister's record.
-fn key(id: &[u8]) -> Vec<u8> {
-    [b"canister/", id].concat()
 }
 
 /// Prefix of the records' keys; the rest is the canister's id.
 pub const CANISTER_KEYS: &[u8] = b"canister/";
+/// Prefix of the keys of globals, 16 bytes per mutable global.
+const GLOBALS_KEYS: &[u8] = b"globals/";
+/// Prefix of the keys of logs.
+const LOG_KEYS: &[u8] = b"log/";
 
 impl Canister {
-    /// Adds what changed since the last save to `change`.
+    /// Whether the store has everything that was not told by a message.
+    pub(crate) fn is_saved(&self) -> bool {
+        !self.saved.stale && self.saved.record.is_some()
+    }
+
+    /// Adds what changed since the last save to `change`: whole pages.
     ///
     /// # Errors
     /// If the store cannot take it.
@@ -71,12 +134,8 @@ impl Canister {
         place(&mut saved.stable, &mut saved.stable_replaced, change, stable_pages)?;
         let stable = saved.stable.as_ref().expect("just placed");
         put_pages(change, stable, &self.stable, &mut self.stable_unsaved);
-
-        let code = match &mut self.installed {
-            None => {
-                saved.heaps.drain(..).for_each(|memory| change.drop_memory(memory));
-                None
-            }
+        match &mut self.installed {
+            None => saved.heaps.drain(..).for_each(|memory| change.drop_memory(memory)),
             Some(installed) => {
                 let blob = store.put_blob(&installed.module.installed).map_err(Error::store)?;
                 if saved.module != Some(blob) {
@@ -85,21 +144,52 @@ impl Canister {
                         change.blob_references(old, -1);
                     }
                 }
-                let heaps = save_heaps(installed, saved, change)?;
+                save_heaps(installed, saved, change)?;
                 // The globals are in the tracking memory only once there is an instance.
                 installed.live(&self.system)?;
-                Some(Code { blob: *blob.as_bytes(), heaps, globals: installed.globals() })
             }
-        };
-        let record = Record {
-            system: self.system.clone(),
-            log: self.log.clone(),
-            code,
-            stable: saved.stable.as_ref().map(|memory| memory.id().get()),
-        };
-        let value = postcard::to_stdvec(&record).expect("plain data can be written to memory");
-        change.put(&key(self.system.id.as_slice()), &value);
+        }
+        self.saved.stale = false;
+        self.put_state(change);
         Ok(())
+    }
+
+    /// Adds the entries of metadata that are not what they were.
+    pub(crate) fn put_state(&mut self, change: &mut Change) {
+        let saved = &mut self.saved;
+        let id = self.system.id;
+        let code = self.installed.as_ref().map(|_| Code {
+            blob: *saved.module.as_ref().expect("an installed module is saved as a blob").as_bytes(),
+            heaps: saved.heaps.iter().map(|memory| memory.id().get()).collect(),
+        });
+        let stable = saved.stable.as_ref().expect("placed by the first save").id().get();
+        let record = Record { system: self.system.clone(), code, stable };
+        put(change, CANISTER_KEYS, id.as_slice(), encode(&record), &mut saved.record);
+        let globals = self.installed.as_ref().map_or_else(Vec::new, Installed::globals);
+        put(change, GLOBALS_KEYS, id.as_slice(), globals, &mut saved.globals);
+        put(change, LOG_KEYS, id.as_slice(), encode(&self.log), &mut saved.log);
+    }
+
+    /// Gives private copies of stable pages back once there are many, after which they are read from the file again.
+    /// Waits until the store has written them there.
+    ///
+    /// # Errors
+    /// If the store fails, or the file cannot be mapped.
+    pub fn shed(&mut self) -> Result<(), Error> {
+        if self.saved.stable_pages_told < STABLE_PAGES_KEPT { Ok(()) } else { self.shed_now() }
+    }
+
+    /// Gives all private copies of stable pages back; see [`Canister::shed`].
+    ///
+    /// # Errors
+    /// If the store fails, or the file cannot be mapped.
+    pub fn shed_now(&mut self) -> Result<(), Error> {
+        self.saved.stable_pages_told = 0;
+        let Some(memory) = &self.saved.stable else { return Ok(()) };
+        match memory.map_source().map_err(Error::store)? {
+            MapSource::File(file) => map(&self.stable, &file, memory),
+            _ => Ok(()),
+        }
     }
 
     /// Adds to `change` that the canister is gone.
@@ -110,24 +200,35 @@ impl Canister {
         if let Some(blob) = self.saved.module {
             change.blob_references(blob, -1);
         }
-        change.delete(&key(self.system.id.as_slice()));
+        for keys in [CANISTER_KEYS, GLOBALS_KEYS, LOG_KEYS] {
+            change.delete(&[keys, self.system.id.as_slice()].concat());
+        }
     }
 
-    /// Reads a canister from its record.
+    /// Reads the canister with that id.
     ///
     /// # Errors
-    /// If the record or what it names does not fit together, or the module does not compile any more.
-    pub fn load(engine: &Engine, store: &Store, record: &[u8]) -> Result<Self, Error> {
-        let record: Record = postcard::from_bytes(record)
-            .map_err(|error| Error::damaged(format!("a canister's record: {error}")))?;
-        let mut canister = Canister::new(engine, record.system)?;
-        canister.log = record.log;
-        if let Some(id) = record.stable {
-            let memory = store.memory(MemoryId::new(id)).map_err(Error::store)?;
-            fill(&canister.stable, &memory)?;
-            canister.saved.stable = Some(memory);
-        }
-        if let Some(code) = record.code {
+    /// If the store fails, what it holds does not fit together, or the module does not compile any more.
+    pub fn load(engine: &Engine, store: &Store, id: &[u8]) -> Result<Self, Error> {
+        let entry = |keys: &[u8]| {
+            let value = store.metadata(&[keys, id].concat()).map_err(Error::store)?;
+            value.ok_or_else(|| Error::damaged("a canister's record is missing"))
+        };
+        let (record, globals, log) = (entry(CANISTER_KEYS)?, entry(GLOBALS_KEYS)?, entry(LOG_KEYS)?);
+        let decoded: Record = decode(&record)?;
+        let mut canister = Canister::new(engine, decoded.system)?;
+        canister.log = decode(&log)?;
+        let memory = store.memory(MemoryId::new(decoded.stable)).map_err(Error::store)?;
+        fill(&memory, &mut |source| match source {
+            Source::File(file) => map(&canister.stable, file, &memory),
+            Source::Size(bytes) => canister.stable.grow_to(bytes).map_err(Error::machine),
+            Source::Page(page, bytes) => {
+                canister.stable.write(page * PAGE, bytes);
+                Ok(())
+            }
+        })?;
+        canister.saved.stable = Some(memory);
+        if let Some(code) = decoded.code {
             let blob = BlobId::new(code.blob);
             let module = engine.compile(&store.blob(blob).map_err(Error::store)?)?;
             canister.saved.module = Some(blob);
@@ -139,19 +240,59 @@ impl Canister {
             for (id, ty) in code.heaps.iter().zip(declared) {
                 let memory = store.memory(MemoryId::new(*id)).map_err(Error::store)?;
                 let mut heap = memory::new_heap(ty, memory.pages().bytes()).map_err(Error::machine)?;
-                load_heap(&mut heap, &memory);
+                fill(&memory, &mut |source| match source {
+                    Source::File(file) => {
+                        heap.images().into_iter().try_for_each(|image| map(image, file, &memory))
+                    }
+                    Source::Size(_) => Ok(()),
+                    Source::Page(page, bytes) => {
+                        heap.initialise(page * PAGE, bytes);
+                        Ok(())
+                    }
+                })?;
+                heap.unsaved = PageSet::default();
+                heap.never_saved = false;
                 canister.saved.heaps.push(memory);
                 heaps.push(heap);
             }
-            let installed = Installed::new(module, &canister.stable, Some(&code.globals))?;
+            let installed = Installed::new(module, &canister.stable, Some(&globals))?;
             canister.installed = Some(installed.with_heaps(heaps));
         }
+        let saved = &mut canister.saved;
+        (saved.record, saved.globals, saved.log) = (Some(record), Some(globals), Some(log));
         Ok(canister)
+    }
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("plain data can be written to memory")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+    postcard::from_bytes(bytes).map_err(|error| Error::damaged(format!("a canister's record: {error}")))
+}
+
+/// Puts an entry unless it is what it was.
+fn put(change: &mut Change, keys: &[u8], id: &[u8], value: Vec<u8>, last: &mut Option<Vec<u8>>) {
+    if last.as_ref() != Some(&value) {
+        change.put(&[keys, id].concat(), &value);
+        *last = Some(value);
     }
 }
 
 fn capacity(bytes: u64) -> PageCount {
     PageCount::from_bytes(bytes).expect("limits are whole pages")
+}
+
+fn page_index(page: usize) -> PageIndex {
+    PageIndex::new(u32::try_from(page).expect("memories have fewer than 2^32 pages"))
+}
+
+/// Adds a growth, if it is one.
+fn grow(change: &mut Change, memory: &Memory, bytes: usize) {
+    if bytes as u64 > memory.pages().bytes() {
+        change.grow(memory, capacity(bytes as u64));
+    }
 }
 
 /// Makes sure that a memory exists in the store; a replaced one is dropped.
@@ -172,9 +313,8 @@ fn place(
     Ok(())
 }
 
-/// Hands over every declared memory; returns their ids, by index.
-fn save_heaps(installed: &mut Installed, saved: &mut Saved, change: &mut Change) -> Result<Vec<u64>, Error> {
-    let mut ids = Vec::with_capacity(installed.heaps.len());
+/// Hands over every declared memory.
+fn save_heaps(installed: &mut Installed, saved: &mut Saved, change: &mut Change) -> Result<(), Error> {
     for (index, heap) in installed.heaps.iter_mut().enumerate() {
         if heap.never_saved || index >= saved.heaps.len() {
             let memory = change.create(capacity(limits::HEAP64_BYTES_MAX)).map_err(Error::store)?;
@@ -184,48 +324,49 @@ fn save_heaps(installed: &mut Installed, saved: &mut Saved, change: &mut Change)
             }
             heap.never_saved = false;
         }
-        let memory = &saved.heaps[index];
-        put_pages(change, memory, &heap.live, &mut heap.unsaved);
-        ids.push(memory.id().get());
+        put_pages(change, &saved.heaps[index], &heap.live, &mut heap.unsaved);
     }
     // Those of a module that declared more.
-    saved.heaps.drain(ids.len()..).for_each(|memory| change.drop_memory(memory));
-    Ok(ids)
-}
-
-fn put_pages(change: &mut Change, memory: &Memory, mapping: &Mapping, unsaved: &mut PageSet) {
-    if mapping.pages() as u64 > u64::from(memory.pages().get()) {
-        change.grow(memory, capacity(mapping.len() as u64));
-    }
-    let mut bytes = [0; PAGE];
-    for page in unsaved.take() {
-        mapping.read(page * PAGE, &mut bytes);
-        change.image(memory, PageIndex::new(u32::try_from(page).expect("500 GiB at most")), &bytes);
-    }
-}
-
-/// Copies a saved memory into an empty mapping.
-fn fill(mapping: &Mapping, memory: &Memory) -> Result<(), Error> {
-    mapping
-        .grow_to(usize::try_from(memory.pages().bytes()).expect("64-bit addresses"))
-        .map_err(Error::machine)?;
-    each_page(memory, |page, bytes| mapping.write(page * PAGE, bytes));
+    saved.heaps.drain(installed.heaps.len()..).for_each(|memory| change.drop_memory(memory));
     Ok(())
 }
 
-fn load_heap(heap: &mut crate::dirty::Heap, memory: &Memory) {
-    each_page(memory, |page, bytes| heap.initialise(page * PAGE, bytes));
-    heap.unsaved = PageSet::default();
-    heap.never_saved = false;
+fn put_pages(change: &mut Change, memory: &Memory, mapping: &Mapping, unsaved: &mut PageSet) {
+    grow(change, memory, mapping.len());
+    let mut bytes = [0; PAGE];
+    for page in unsaved.take() {
+        mapping.read(page * PAGE, &mut bytes);
+        change.image(memory, page_index(page), &bytes);
+    }
 }
 
-fn each_page(memory: &Memory, mut visit: impl FnMut(usize, &[u8; PAGE])) {
-    match memory.map_source() {
+/// What an empty mapping is filled from.
+enum Source<'a> {
+    File(&'a bedstone_store::BaseFile),
+    /// Its size, in bytes; pages follow.
+    Size(usize),
+    Page(usize, &'a [u8; PAGE]),
+}
+
+/// Fills a mapping with a saved memory: from its file, or page by page where there is none.
+fn fill(memory: &Memory, take: &mut dyn FnMut(Source<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    match memory.map_source().map_err(Error::store)? {
+        MapSource::File(file) => take(Source::File(&file)),
         MapSource::Image(image) => {
-            for (page, bytes) in image.nonzero_pages() {
-                visit(page.get() as usize, bytes);
-            }
+            take(Source::Size(usize::try_from(image.pages().bytes()).expect("64-bit addresses")))?;
+            image.nonzero_pages().try_for_each(|(page, bytes)| take(Source::Page(page.get() as usize, bytes)))
         }
-        _ => unreachable!("this release's store keeps images in RAM"),
+        _ => Err(Error::damaged("the store offers a memory in a way that this engine does not know")),
     }
+}
+
+/// Maps the file of a memory, all of it.
+fn map(mapping: &Mapping, file: &bedstone_store::BaseFile, memory: &Memory) -> Result<(), Error> {
+    let len = usize::try_from(memory.pages().bytes()).expect("64-bit addresses");
+    mapping.map_file(std::os::fd::AsFd::as_fd(file), len).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::damaged(format!("the file of memory {} is shorter than the memory", memory.id()))
+        }
+        _ => Error::machine(error),
+    })
 }

@@ -20,6 +20,9 @@ use crate::sys::{Mapping, PAGE};
 use std::io;
 use std::sync::Arc;
 
+/// Is told of each page that a message changed: its index, what it held before, what it holds now.
+pub(crate) type Changed<'a> = &'a mut dyn FnMut(usize, &[u8; PAGE], &[u8; PAGE]);
+
 /// Where the marks of one memory stand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Marks<'a> {
@@ -58,6 +61,11 @@ impl Heap {
         }
     }
 
+    /// Both images, to be filled with the same contents before any message.
+    pub fn images(&self) -> [&Mapping; 2] {
+        [&self.live, &self.shadow]
+    }
+
     /// Writes initial contents: before any message, to both images.
     pub fn initialise(&mut self, at: usize, bytes: &[u8]) {
         self.live.write(at, bytes);
@@ -87,17 +95,23 @@ impl Heap {
     /// Ends a stage that succeeded: its contents become the image that the next stage is compared with. The transaction
     /// may still be rolled back. Returns how many pages changed.
     pub fn end_stage(&mut self, marks: Marks<'_>) -> io::Result<u64> {
-        self.take_changes(marks, true)
+        self.take_changes(marks, true, None)
     }
 
-    /// Commits a transaction of one stage; returns how many pages changed.
-    pub fn commit(&mut self, marks: Marks<'_>) -> io::Result<u64> {
-        let changed = self.take_changes(marks, false)?;
+    /// Commits a transaction of one stage; returns how many pages changed. They are told to `tell`, if it is there, and
+    /// otherwise remembered as unsaved.
+    pub fn commit(&mut self, marks: Marks<'_>, tell: Option<Changed<'_>>) -> io::Result<u64> {
+        let changed = self.take_changes(marks, false, tell)?;
         self.settle();
         Ok(changed)
     }
 
-    fn take_changes(&mut self, marks: Marks<'_>, keep_undo: bool) -> io::Result<u64> {
+    fn take_changes(
+        &mut self,
+        marks: Marks<'_>,
+        keep_undo: bool,
+        mut tell: Option<Changed<'_>>,
+    ) -> io::Result<u64> {
         self.shadow.grow_to(self.live.len())?;
         let mut changed = 0;
         let (live, shadow, staged, unsaved) = (&self.live, &self.shadow, &mut self.staged, &mut self.unsaved);
@@ -111,8 +125,16 @@ impl Heap {
                 shadow.read(page * PAGE, before.as_mut_slice());
                 staged.push((page, before));
             }
+            match &mut tell {
+                Some(tell) => {
+                    let (mut before, mut after) = ([0; PAGE], [0; PAGE]);
+                    shadow.read(page * PAGE, &mut before);
+                    live.read(page * PAGE, &mut after);
+                    tell(page, &before, &after);
+                }
+                None => unsaved.insert(page),
+            }
             shadow.copy_page_from(page, live);
-            unsaved.insert(page);
         });
         Ok(changed)
     }
@@ -272,6 +294,23 @@ impl StableTouched {
         self.clear_marks(tracking);
         for page in self.written.drain(..) {
             unsaved.insert((page & !HAS_IMAGE) as usize);
+        }
+        self.forget();
+    }
+
+    /// Makes everything written in a transaction of one stage permanent, and tells what it was.
+    pub fn commit_and_tell(&mut self, tracking: &Tracking, stable: &Mapping, tell: Changed<'_>) {
+        self.clear_marks(tracking);
+        let mut images = self.undo.chunks_exact(PAGE);
+        let mut after = [0; PAGE];
+        for page in self.written.drain(..) {
+            let index = (page & !HAS_IMAGE) as usize;
+            let before = match page & HAS_IMAGE {
+                0 => &[0; PAGE],
+                _ => images.next().and_then(<[u8]>::as_array).expect("an image for each page that has one"),
+            };
+            stable.read(index * PAGE, &mut after);
+            tell(index, before, &after);
         }
         self.forget();
     }

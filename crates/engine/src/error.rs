@@ -46,6 +46,14 @@ impl Error {
         Self::new(ErrorKind::Store, error.to_string())
     }
 
+    /// The disk has hardly room for what was accepted already.
+    pub fn full() -> Self {
+        Self::new(
+            ErrorKind::Store,
+            "the disk is nearly full, so no update is begun; free some space and try again. Queries go on",
+        )
+    }
+
     /// What callers tell apart.
     pub fn kind(&self) -> ErrorKind {
         self.0.0

@@ -16,8 +16,9 @@ use ic_principal::Principal;
 
 use bedstone_instrument::{CostTable, Counter};
 
+use crate::commit::Sink;
 use crate::compile::Module;
-use crate::dirty::{Heap, Marks};
+use crate::dirty::{Changed, Heap, Marks};
 use crate::error::Error;
 use crate::instance::{Ended, Live, Target};
 use crate::memory::Tracking;
@@ -191,16 +192,43 @@ impl Installed {
         Ok(())
     }
 
-    /// Commits a transaction whose only stage just ended; returns how many heap pages changed.
+    /// Commits a transaction whose only stage just ended, or whose last; returns how many heap pages changed since.
     pub fn commit(&mut self, stable_unsaved: &mut PageSet) -> Result<u64, Error> {
         let tracking = self.tracking();
-        let changed = self.settle_heaps(Heap::commit)?;
+        let changed = self.settle_heaps(|heap, marks| heap.commit(marks, None))?;
         let live = self.live.as_mut().expect("a stage just ended");
         live.store.data_mut().touched.commit(&tracking, stable_unsaved);
+        self.keep_globals()?;
+        Ok(changed)
+    }
+
+    /// Commits a transaction whose only stage just ended, and adds what it changed to the store's change; returns how many
+    /// heap pages changed.
+    pub fn commit_into(&mut self, sink: &mut Sink<'_>) -> Result<u64, Error> {
+        let tracking = self.tracking();
+        let mut changed = 0;
+        for (index, heap) in self.heaps.iter_mut().enumerate() {
+            sink.heap_bytes(index, heap.live.len());
+            let tell: Changed<'_> = &mut |page, before, after| sink.heap_page(index, page, before, after);
+            changed += heap.commit(tracking.marks(index), Some(tell)).map_err(Error::machine)?;
+        }
+        let stable = Arc::clone(&self.memories.stable);
+        sink.stable_bytes(stable.len());
+        let live = self.live.as_mut().expect("a stage just ended");
+        let touched = &mut live.store.data_mut().touched;
+        touched.commit_and_tell(&tracking, &stable, &mut |page, before, after| {
+            sink.stable_page(page, before, after);
+        });
+        self.keep_globals()?;
+        Ok(changed)
+    }
+
+    fn keep_globals(&mut self) -> Result<(), Error> {
+        let live = self.live.as_mut().expect("a stage just ended");
         if live.save_globals()? {
             self.live = None; // a dropped segment is whole again in the next message
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Ends a stage that succeeded inside a longer transaction; returns how many heap pages changed.

@@ -103,6 +103,7 @@ impl Canister {
     /// If this machine fails; a canister's fault is an [`Outcome`].
     pub fn install(&mut self, installation: &Installation<'_>) -> Result<Outcome, Error> {
         let limit = self.engine.config().instructions.install;
+        self.saved.stale = true;
         let mut totals = Totals { limit, ..Totals::default() };
         let result = match installation.mode {
             InstallMode::Install if self.installed.is_some() => {

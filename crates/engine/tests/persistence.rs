@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bedstone_engine::store::{Config, FileDisk, MemoryId, PageIndex, Store};
 use bedstone_engine::{
-    CANISTER_KEYS, Canister, Engine, Entry, InstallMode, LogRecord, Principal, Response, SystemState,
-    WasmMemoryPersistence,
+    Canister, Engine, Entry, InstallMode, LogRecord, Principal, Response, SystemState, WasmMemoryPersistence,
 };
 
 use crate::machine::{self, assert_same};
@@ -38,8 +37,7 @@ fn save(subject: &mut Subject, store: &Store) {
 
 fn load(engine: &Engine, store: &Store) -> Subject {
     let id = Principal::from_slice(&[0, 0, 0, 0, 0, 0, 0, 7, 1, 1]);
-    let record = store.metadata(&[CANISTER_KEYS, id.as_slice()].concat()).unwrap().unwrap();
-    Subject { engine: engine.clone(), canister: Canister::load(engine, store, &record).unwrap() }
+    Subject { engine: engine.clone(), canister: Canister::load(engine, store, id.as_slice()).unwrap() }
 }
 
 /// Everything that must come back.

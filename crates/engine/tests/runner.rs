@@ -4,6 +4,7 @@
 mod canisters;
 mod contexts;
 mod counts;
+mod durable;
 mod faults;
 mod features;
 mod lockstep;

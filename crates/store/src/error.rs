@@ -39,6 +39,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<io::Error>,
+    /// The file and the byte that are damaged.
+    place: Option<(String, u64)>,
 }
 
 const _: () = assert!(size_of::<Error>() == size_of::<usize>());
@@ -52,19 +54,21 @@ impl Error {
         self.0.kind
     }
 
+    /// The file and the byte that are damaged.
+    pub(crate) fn place(&self) -> Option<(String, u64)> {
+        self.0.place.clone()
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, message: message.into(), source: None }))
+        Error(Box::new(Inner { kind, message: message.into(), source: None, place: None }))
     }
 
     /// Damage in `file` at byte `offset`.
     pub(crate) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Error {
-        Error::new(
-            ErrorKind::Damaged,
-            format!(
-                "{file} is damaged at byte {offset}: {what}; nothing was changed, \
-                 restore the state directory from a copy"
-            ),
-        )
+        let message =
+            format!("{file} is damaged at byte {offset}: {what}; restore the state directory from a copy");
+        let place = Some((file.to_string(), offset));
+        Error(Box::new(Inner { kind: ErrorKind::Damaged, message, source: None, place }))
     }
 
     /// A failure to read `file`. The kernel's EIO means that the disk lost the bytes.
@@ -73,23 +77,23 @@ impl Error {
             return Error::damaged(file, 0, format_args!("it cannot be read ({error})"));
         }
         let message = format!("{file} cannot be read ({error}); check that it exists and may be read");
-        Error(Box::new(Inner { kind: ErrorKind::Io, message, source: Some(error) }))
+        Error(Box::new(Inner { kind: ErrorKind::Io, message, source: Some(error), place: None }))
     }
 
     /// A failure to change `file`.
     pub(crate) fn writing(file: &str, error: io::Error) -> Error {
         let (kind, remedy) = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (ErrorKind::StorageFull, "the last saved state is intact: free some space and open it again")
+                (ErrorKind::StorageFull, "what was acknowledged is intact: free some space and open it again")
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 (ErrorKind::Io, "make the state directory writable or choose another one")
             }
             io::ErrorKind::NotFound => (ErrorKind::Io, "make the directory above it first"),
-            _ => (ErrorKind::Io, "the last saved state is intact: check the disk and open it again"),
+            _ => (ErrorKind::Io, "what was acknowledged is intact: check the disk and open it again"),
         };
         let message = format!("{file} cannot be written ({error}); {remedy}");
-        Error(Box::new(Inner { kind, message, source: Some(error) }))
+        Error(Box::new(Inner { kind, message, source: Some(error), place: None }))
     }
 }
 

@@ -4,23 +4,28 @@
 //! (immutable bytes named by their hash). A [`Change`] gathers what one message did to any of them; it is
 //! applied whole or not at all. The store has never heard of Wasm or canisters.
 //!
-//! This is the store's first form. It keeps everything in RAM; [`Store::save`] writes what changed since the
-//! last save into the state directory, and opening reads it back. A process that ends without a save leaves
-//! the state of the last one.
-//!
 //! ```text
-//! state/                mode 0700, files 0600
-//!   LOCK                held for as long as the store is open; holds the process's number, for messages only
+//! change ─► record ─► log, synced ─► answer
+//!                      │ checkpoint and recovery (apply)
+//!                      └─► base and sum files of memories ─► commit of the catalog ─► log is used again
+//!
+//! state/                mode 0700, files 0600; drawn to the byte in docs/store-format.md
+//!   LOCK                held for as long as the store is open
 //!   FORMAT              what the directory is, and the key of the store
-//!   head                LSN, memories, metadata, counts of blobs; names all that belongs to the state
-//!   mem/<id>.<lsn>      the pages of one memory that are not all zero
+//!   CLEAN               present after a clean close only
+//!   RESERVE             room to finish a checkpoint on a full disk
+//!   catalog.redb        tables as of the last checkpoint; its commit is what completes one
+//!   wal/<n>.log         segments of the log; wal/<lsn>.big holds one oversized record
+//!   mem/<id>.base .sum  the pages of one memory, to be mapped; a sum per page
 //!   blob/<sha256>       immutable bytes
 //! ```
 //!
-//! - What was saved is the state after exactly some change, whatever stopped the process.
+//! - The log alone makes a change durable; all else is derived from it, by `apply` only.
+//! - What is recovered is the state after exactly some change, whatever stopped the process, and contains
+//!   every change that was acknowledged.
 //! - After a failed write or sync every call fails until the directory is opened again.
-//! - Every byte from disk is verified before it is used.
-//! - No thread, no clock but for waiting on the lock, no randomness, no environment.
+//! - Every byte from disk is verified before it is used, but for what is mapped.
+//! - No thread and no clock outside `runner.rs`, no randomness, no environment.
 //!
 //! ```
 //! use bedstone_store::{Config, PageCount, PageIndex, Store};
@@ -42,73 +47,71 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod apply;
+mod blob;
 mod catalog;
 mod change;
+mod checkpoint;
+mod config;
+mod copy;
+mod core;
 mod disk;
 mod error;
+#[cfg(any(test, feature = "sim"))]
+mod fault;
+mod files;
 mod format;
-mod image;
+mod group;
+mod guard;
+mod log;
 mod memory;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod page;
+mod record;
 mod recover;
-mod save;
-#[cfg(test)]
+mod runner;
+mod scan;
+mod scratch;
+mod segment;
+#[cfg(any(test, feature = "sim"))]
 mod sim;
+mod sync;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 
-use std::ops::{Bound, ControlFlow};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
 
 pub use change::{BlobId, Change, KEY_BYTES_MAX};
-pub use disk::{Disk, DiskFile, FileDisk, Lock, Open, RelPath};
+pub use checkpoint::{Budget, Work};
+pub use config::{Config, Durability};
+pub use copy::Copied;
+pub use disk::{Cloned, Disk, DiskFile, FileDisk, FileSystem, Lock, Open, RelPath, Space};
 pub use error::{Error, ErrorKind, Result};
-pub use memory::{Image, MapSource, Memory};
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub use fault::{Failure, FaultDisk, Operation, Seen};
+pub use memory::{BaseFile, Image, MapSource, Memory};
 pub use page::{Lsn, MemoryId, PAGE_BYTES, Page, PageCount, PageIndex};
+pub use record::Class;
+pub use recover::Opened;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub use sim::{Crash, Faults, Model, NamesKept, Random, SimDisk};
+pub use verify::{Depth, Finding, Report, repair_accepting_loss, verify};
 
-use catalog::{BlobEntry, Tables};
-use memory::Health;
-use save::Directory;
-
-/// When a change is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// At the next [`Store::save`].
-    Off,
-}
-
-/// How a store is made and opened.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// When a change is durable.
-    pub durability: Durability,
-    /// How long to wait for another process that has the directory open.
-    pub lock_wait: Duration,
-    /// Randomness from the caller, fresh for each call: a new store's identity and its secret key are drawn
-    /// from it.
-    pub seed: [u8; 32],
-}
-
-impl Config {
-    /// Durability off, and no waiting.
-    pub fn new(seed: [u8; 32]) -> Config {
-        Config { durability: Durability::Off, lock_wait: Duration::ZERO, seed }
-    }
-}
-
-/// What was found when a directory was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Opened {
-    /// There was no state, and an empty one was made.
-    Created,
-    /// The state of the last save.
-    Clean,
-}
+use crate::core::{Core, FIRST_MEMORY};
+use group::Order;
+use recover::Loss;
+use runner::Runner;
+use sync::lock;
+use tables::Tables;
 
 /// How far a store has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +119,23 @@ pub enum Opened {
 pub struct Progress {
     /// The last change that was appended.
     pub last: Lsn,
-    /// The last change that survives the end of the process; always 0 in a store without a directory.
+    /// The last change that survives a power cut; always 0 in a store without a directory.
     pub durable: Lsn,
+    /// The last change whose pages are in the files that are mapped.
+    pub applied: Lsn,
+    /// Bytes of the log that a recovery would read.
+    pub log_bytes: u64,
+    /// Distinct pages that the next checkpoint writes.
+    pub pending_pages: u64,
+}
+
+/// Whether the disk has room for what is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It has.
+    Fine,
+    /// It has hardly enough for what was already accepted: nothing new should be begun.
+    Low,
 }
 
 /// Which keys of the metadata are meant.
@@ -131,31 +149,22 @@ pub enum KeyRange<'a> {
 }
 
 /// Memories, metadata and blobs that change together. Clones are the same store.
+///
+/// When the last clone is dropped without [`close`](Store::close), nothing more is written: the next opening
+/// finds what was durable.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    health: Arc<Health>,
-    next_memory: Arc<AtomicU64>,
-    state: Mutex<State>,
-}
-
-struct State {
-    tables: Tables,
-    durable: Lsn,
-    /// Absent in a store that lives in RAM alone, and after `close`.
-    directory: Option<(Directory, Lock)>,
+    // Before the core, so that the threads end first.
+    runner: Option<Arc<Runner>>,
+    core: Arc<Core>,
 }
 
 impl Store {
     /// Makes an empty store in a directory that is missing or empty.
     pub fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Store> {
         let place = disk.describe();
-        let health = Arc::new(Health::default());
         match recover::create(disk, config)? {
-            Some(recovered) => Ok(Store::from_recovered(recovered, health)),
+            Some(core) => Store::started(core),
             None => Err(Error::new(
                 ErrorKind::Format,
                 format!("{place} holds a Bedstone state already; open that one, or choose another directory"),
@@ -163,60 +172,46 @@ impl Store {
         }
     }
 
-    /// Opens the store in a directory.
+    /// Opens the store in a directory, and recovers it if it had not been closed.
     pub fn open(disk: Arc<dyn Disk>, config: &Config) -> Result<(Store, Opened)> {
-        let health = Arc::new(Health::default());
-        let recovered = recover::open(disk, config, &health)?;
-        Ok((Store::from_recovered(recovered, health), Opened::Clean))
+        let (core, opened) = recover::open(disk, config, Loss::Refuse)?;
+        Ok((Store::started(core)?, opened))
     }
 
     /// Opens the store in a directory, and makes an empty one when the directory is missing or empty.
     pub fn open_or_create(disk: Arc<dyn Disk>, config: &Config) -> Result<(Store, Opened)> {
         match recover::create(disk.clone(), config)? {
-            Some(recovered) => Ok((Store::from_recovered(recovered, Arc::default()), Opened::Created)),
+            Some(core) => Ok((Store::started(core)?, Opened::Created)),
             None => Store::open(disk, config),
         }
     }
 
-    /// An empty store without a directory: nothing in it survives the process, and saving is appending.
+    /// An empty store without a directory: nothing in it survives the process, whatever its mode, and saving
+    /// is appending.
     pub fn in_memory(config: &Config) -> Store {
-        // Another mode, once there is one, would promise what RAM cannot keep.
-        let Durability::Off = config.durability;
-        Store::new(Tables::empty(), recover::FIRST_MEMORY, None, Arc::default())
+        let order = Order { last: Lsn::new(0), link: [0; 32] };
+        let core = Core::new(Arc::default(), config, Tables::default(), order, FIRST_MEMORY, None);
+        Store { runner: None, core: Arc::new(core) }
     }
 
-    fn from_recovered(recovered: recover::Recovered, health: Arc<Health>) -> Store {
-        let directory = Some((recovered.directory, recovered.lock));
-        Store::new(recovered.tables, recovered.next_memory, directory, health)
+    fn started(core: Arc<Core>) -> Result<Store> {
+        let runner = Runner::start(&core)?.map(Arc::new);
+        Ok(Store { runner, core })
     }
 
-    fn new(
-        tables: Tables,
-        next_memory: u64,
-        directory: Option<(Directory, Lock)>,
-        health: Arc<Health>,
-    ) -> Store {
-        let durable = tables.lsn;
-        let state = Mutex::new(State { tables, durable, directory });
-        Store {
-            shared: Arc::new(Shared { health, next_memory: Arc::new(AtomicU64::new(next_memory)), state }),
-        }
-    }
-
-    /// Gives the directory back. Changes since the last save are gone; later calls on clones and memories
-    /// fail.
+    /// Applies everything appended and gives the directory back; later calls on clones and memories fail. In
+    /// the mode [`Off`](Durability::Off) there is nothing that was not saved.
     pub fn close(self) -> Result<()> {
-        let mut state = self.state()?;
-        self.shared.health.end("it was closed");
-        state.directory = None;
-        Ok(())
+        if let Some(runner) = &self.runner {
+            runner.stop();
+        }
+        recover::close(&self.core)
     }
 
     /// A handle on a memory.
     pub fn memory(&self, id: MemoryId) -> Result<Memory> {
-        let state = self.state()?;
-        let entry = state.tables.memories.get(&id);
-        entry.map(|entry| entry.memory.clone()).ok_or_else(|| {
+        self.core.health.check()?;
+        lock(&self.core.tables).memory(id).ok_or_else(|| {
             Error::new(
                 ErrorKind::NotFound,
                 format!("there is no memory {id} in this store; it was dropped or never made"),
@@ -224,12 +219,28 @@ impl Store {
         })
     }
 
-    /// The metadata under `key`.
-    pub fn metadata(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.state()?.tables.metadata.get(key).map(|value| value.to_vec()))
+    /// The memories of the store, ascending.
+    pub fn memories(&self) -> Result<Vec<Memory>> {
+        self.core.health.check()?;
+        Ok(lock(&self.core.tables).memories.values().cloned().map(Memory::of).collect())
     }
 
-    /// Calls `each` with the keys of a range and their values, ascending, until it breaks.
+    /// The metadata under `key`.
+    pub fn metadata(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.core.health.check()?;
+        // Under the lock, so that a checkpoint does not move the value from the one place to the other between
+        // the two looks.
+        let tables = lock(&self.core.tables);
+        if let Some((_, value)) = tables.metadata.get(key) {
+            return Ok(value.as_deref().map(<[u8]>::to_vec));
+        }
+        match &self.core.directory {
+            Some(directory) => directory.with_catalog(|catalog| catalog.metadata(key)),
+            None => Ok(None),
+        }
+    }
+
+    /// Calls `each` with the keys of a range and their values as of now, ascending, until it breaks.
     #[expect(clippy::type_complexity, reason = "a name for the callback would say less than its type")]
     pub fn metadata_range(
         &self,
@@ -240,16 +251,8 @@ impl Store {
             KeyRange::All => &[],
             KeyRange::Prefix(prefix) => prefix,
         };
-        // Copied out (pointers only), so that `each` may use the store.
-        let entries: Vec<_> = self
-            .state()?
-            .tables
-            .metadata
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        for (key, value) in entries {
+        // Copied out, so that `each` may use the store.
+        for (key, value) in self.core.metadata_entries(prefix)? {
             if each(&key, &value).is_break() {
                 break;
             }
@@ -260,111 +263,146 @@ impl Store {
     /// Keeps immutable bytes, durable on return. Until a change refers to them they last as long as the
     /// process.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobId> {
-        let id = BlobId::of(bytes);
-        let mut state = self.state()?;
-        let State { tables, directory, .. } = &mut *state;
-        if let Some(entry) = tables.blobs.get_mut(&id) {
-            entry.abandoned = false;
-            return Ok(id);
-        }
-        let mut held = None;
-        match directory {
-            Some((directory, _)) => directory.write_blob(id, bytes).map_err(|error| self.poison(error))?,
-            None => held = Some(bytes.into()),
-        }
-        let entry = BlobEntry { bytes: bytes.len() as u64, references: 0, abandoned: false, held };
-        tables.blobs.insert(id, entry);
-        Ok(id)
+        self.core.put_blob(bytes)
     }
 
     /// The bytes of a blob, verified against its name.
     pub fn blob(&self, id: BlobId) -> Result<Vec<u8>> {
-        let state = self.state()?;
-        let Some(entry) = state.tables.blobs.get(&id) else {
-            let message = format!("there is no blob {id} in this store; it was removed or never put");
-            return Err(Error::new(ErrorKind::NotFound, message));
-        };
-        let Some((directory, _)) = &state.directory else {
-            return Ok(entry.held.as_deref().unwrap_or_default().to_vec());
-        };
-        let path = catalog::blob_path(id);
-        let bytes = recover::read_whole(&*directory.disk, &path)?;
-        if BlobId::of(&bytes) != id {
-            let file = disk::described(&*directory.disk, &path);
-            return Err(Error::damaged(&file, 0, "its SHA-256 is not its name"));
-        }
-        Ok(bytes)
+        self.core.blob(id)
+    }
+
+    /// The blobs that changes refer to, with the number of references, ascending.
+    pub fn blobs(&self) -> Result<Vec<(BlobId, u64)>> {
+        self.core.health.check()?;
+        let tables = lock(&self.core.tables);
+        let referred = tables.blobs.iter().filter(|(_, entry)| entry.references > 0);
+        Ok(referred.map(|(id, entry)| (*id, entry.references)).collect())
     }
 
     /// Begins to gather a change.
     pub fn begin(&self) -> Change {
-        Change::new(self.shared.health.clone(), self.shared.next_memory.clone())
+        Change::new(self.core.clone())
     }
 
-    /// Applies a change whole. It is not durable before the next [`save`](Store::save). An empty one takes no
-    /// place in the order.
+    /// Gives a change its place in the order; it is seen from now on, and durable once
+    /// [`wait_durable`](Store::wait_durable) says so. An empty one takes no place. Waits while the log is at
+    /// its limit.
     ///
-    /// # Panics When the change contradicts the store: it is of another store, writes beyond a memory's size,
-    /// shrinks it or grows it beyond its capacity, gives a pre-image that the store does not hold, uses a
-    /// memory that was dropped, or takes away references that a blob does not have. Nothing is altered then.
-    pub fn append(&self, change: Change) -> Result<Lsn> {
-        let mut state = self.state()?;
-        self.append_to(&mut state, change)
-    }
-
-    /// Applies a change whole and makes everything appended so far durable. Costs what the changed memories
-    /// hold, and all metadata.
+    /// # Errors
+    /// When the store has failed, a key is too long, or a full disk keeps the log from being applied. The
+    /// change did nothing then.
     ///
     /// # Panics
-    /// As [`append`](Store::append).
-    pub fn save(&self, change: Change) -> Result<Lsn> {
-        let mut state = self.state()?;
-        let lsn = self.append_to(&mut state, change)?;
-        let State { tables, durable, directory } = &mut *state;
-        if let Some((directory, _)) = directory
-            && lsn > *durable
-        {
-            let next_memory = self.shared.next_memory.load(Ordering::Relaxed);
-            directory.save(tables, next_memory).map_err(|error| self.poison(error))?;
-            *durable = lsn;
+    /// When the change contradicts the store: it is of another store, writes beyond a memory's size or to a
+    /// frozen memory, shrinks it or grows it beyond its capacity, uses a memory that was dropped, or takes
+    /// away references that a blob does not have; nothing is altered then. In the mode
+    /// [`Off`](Durability::Off), where changes are saved.
+    pub fn append(&self, change: Change) -> Result<Lsn> {
+        assert!(
+            self.core.directory.is_none() || self.core.config.durability != Durability::Off,
+            "in the mode Off a change is saved, not appended"
+        );
+        self.core.append(change)
+    }
+
+    /// Returns once a change is as durable as the mode promises.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        self.core.wait_durable(lsn)
+    }
+
+    /// Calls back, once, when a change is as durable as the mode promises or never will be: from the thread
+    /// of whoever makes it so. A store without threads of its own calls back from [`step`](Store::step),
+    /// `wait_durable` or `checkpoint`.
+    pub fn when_durable(&self, lsn: Lsn, done: Box<dyn FnOnce(Result<()>) + Send>) {
+        if self.core.directory.is_none() {
+            return done(self.core.health.check());
         }
-        Ok(lsn)
+        let health = self.core.health.clone();
+        let done = Box::new(move |result: Result<(), group::Ended>| {
+            done(result.map_err(|group::Ended| health.error()));
+        });
+        self.core.group.when(lsn, self.core.promised(), done);
+    }
+
+    /// When its changes are durable.
+    pub fn durability(&self) -> Durability {
+        self.core.config.durability
     }
 
     /// How far the store has come.
     pub fn progress(&self) -> Result<Progress> {
-        let state = self.state()?;
-        Ok(Progress { last: state.tables.lsn, durable: state.durable })
+        self.core.health.check()?;
+        let published = self.core.group.published();
+        let applied = self
+            .core
+            .directory
+            .as_ref()
+            .map_or(0, |directory| directory.applied.load(std::sync::atomic::Ordering::Acquire));
+        let durable = if self.core.directory.is_some() { published.synced } else { Lsn::new(0) };
+        let tables = lock(&self.core.tables);
+        Ok(Progress {
+            last: published.last,
+            durable,
+            applied: Lsn::new(applied),
+            log_bytes: tables.pending.bytes(),
+            pending_pages: tables.pending.pages(),
+        })
     }
 
-    fn append_to(&self, state: &mut State, change: Change) -> Result<Lsn> {
-        assert!(Arc::ptr_eq(&change.health, &self.shared.health), "the change was begun on another store");
-        change.check_sizes()?;
-        let lsn = state.tables.append(change);
-        if state.directory.is_none() {
-            state.tables.remove_abandoned_blobs();
-        }
+    /// Applies everything appended so far, in one go; the last change that was applied.
+    pub fn checkpoint(&self) -> Result<Lsn> {
+        self.core.health.check()?;
+        self.core.checkpoint()
+    }
+
+    /// Appends a change, makes it durable and applies everything.
+    ///
+    /// # Panics
+    /// As [`append`](Store::append), but in every mode.
+    pub fn save(&self, change: Change) -> Result<Lsn> {
+        let lsn = self.core.append(change)?;
+        self.core.checkpoint()?;
         Ok(lsn)
     }
 
-    /// After a failed write what is in RAM is not what is on disk, and no call may pretend that it is.
-    fn poison(&self, error: Error) -> Error {
-        self.shared.health.end(error.to_string());
-        error
+    /// Copies memories as they are after the last change; each copy becomes a memory by
+    /// [`Change::create_copy`], usually frozen. The caller changes none of them in between.
+    pub fn snapshot(&self, memories: &[MemoryId]) -> Result<Vec<Copied>> {
+        let memories: Result<Vec<_>> = memories.iter().map(|id| self.memory(*id)).collect();
+        self.core.copy(&memories?)
     }
 
-    fn state(&self) -> Result<MutexGuard<'_, State>> {
-        // Whatever may panic under this lock does so before it alters the state.
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.health.check()?;
-        Ok(state)
+    /// Copies a frozen memory.
+    ///
+    /// # Panics
+    /// When the memory is not frozen.
+    pub fn fork(&self, frozen: MemoryId) -> Result<Copied> {
+        let memory = self.memory(frozen)?;
+        assert!(memory.class() == Class::Frozen, "memory {frozen} is live; take a snapshot of it");
+        let mut copies = self.core.copy(&[memory])?;
+        Ok(copies.pop().expect("there is a copy of each memory"))
+    }
+
+    /// Whether the disk has room for what is to come.
+    pub fn room(&self) -> Result<Room> {
+        self.core.room()
+    }
+
+    /// Some work behind the scenes, for a store without threads of its own. `now` never goes back.
+    pub fn step(&self, now: Instant, budget: Budget) -> Result<Work> {
+        self.core.step(now, budget)
+    }
+
+    /// Looks for damage in an open store. Checkpoints wait meanwhile.
+    pub fn verify(&self, depth: Depth) -> Result<Report> {
+        verify::verify_open(&self.core, depth)
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = state.directory.as_ref().map(|(directory, _)| directory.disk.describe());
-        write!(f, "Store({}, {})", place.as_deref().unwrap_or("in RAM"), state.tables.lsn)
+        let place = self.core.directory.as_ref().map(|directory| directory.disk.describe());
+        let last = self.core.group.published().last;
+        write!(f, "Store({}, {last})", place.as_deref().unwrap_or("in RAM"))
     }
 }

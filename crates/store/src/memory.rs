@@ -1,132 +1,219 @@
-//! A memory as its users see it: a size, a limit, and pages of which most are zero and absent.
+//! A memory as its users see it: a size, a limit, and a place to map it from or to read it.
 //!
-//! - Only a change that was appended alters a memory, and each such change is seen whole or not at all.
-//! - Pages that hold nothing but zeros are absent from the image; pages beyond the size are always absent.
-//! - A handle stays readable after its memory was dropped.
+//! - A handle opens files when it needs them and keeps none open: a thousand memories need no thousand
+//!   descriptors.
+//! - What is read from files was verified page by page; what is mapped from them is not.
+//! - A handle on a memory that was dropped stays readable: its files are removed after the last handle.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::page::{MemoryId, PAGE_BYTES, Page, PageCount, PageIndex, ZERO_PAGE};
+use crate::core::Core;
+use crate::disk::DiskFile;
+use crate::error::Result;
+use crate::guard::Health;
+use crate::page::{Lsn, MemoryId, PAGE_BYTES, Page, PageCount, PageIndex, ZERO_PAGE};
+use crate::record::Class;
+use crate::sync::lock;
 
 /// A handle on one memory of a store; clones are the same memory.
 #[derive(Clone)]
 pub struct Memory {
-    shared: Arc<Shared>,
+    state: Arc<MemoryState>,
 }
 
-struct Shared {
-    id: MemoryId,
-    capacity: PageCount,
+/// What a store knows of a memory after the last change that was appended.
+pub(crate) struct MemoryState {
+    pub(crate) id: MemoryId,
+    pub(crate) capacity: PageCount,
+    pub(crate) class: Class,
+    pages: AtomicU32,
+    /// The last record about it.
+    last: AtomicU64,
     health: Arc<Health>,
-    content: Mutex<Content>,
+    core: Weak<Core>,
+    /// The pages, in a store without a directory.
+    pub(crate) ram: Option<Mutex<Content>>,
 }
 
-/// What a memory holds after some change.
-#[derive(Clone, Default)]
-pub(crate) struct Content {
-    /// Every page of the image is below this size.
-    pub(crate) pages: PageCount,
-    /// The pages that are not all zero. Shared with images being read, which keep seeing what they began
-    /// with.
-    pub(crate) image: Arc<PageMap>,
-}
+/// Pages that are not all zero, in RAM. Shared with images being read, which keep seeing what they began
+/// with.
+pub(crate) type Content = Arc<BTreeMap<PageIndex, Arc<Page>>>;
 
-pub(crate) type PageMap = BTreeMap<PageIndex, Arc<Page>>;
+impl MemoryState {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        id: MemoryId,
+        capacity: PageCount,
+        class: Class,
+        pages: PageCount,
+    ) -> MemoryState {
+        let ram = core.directory.is_none().then(Mutex::default);
+        MemoryState {
+            id,
+            capacity,
+            class,
+            pages: AtomicU32::new(pages.get()),
+            last: AtomicU64::new(0),
+            health: core.health.clone(),
+            core: Arc::downgrade(core),
+            ram,
+        }
+    }
 
-impl Content {
-    pub(crate) fn page(&self, index: PageIndex) -> &Page {
-        self.image.get(&index).map_or(ZERO_PAGE, |page| page)
+    pub(crate) fn pages(&self) -> PageCount {
+        PageCount::new(self.pages.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn last(&self) -> Lsn {
+        Lsn::new(self.last.load(Ordering::Acquire))
+    }
+
+    /// A record about it was appended; it may have grown.
+    pub(crate) fn changed(&self, lsn: Lsn, grow_to: Option<PageCount>) {
+        if let Some(pages) = grow_to {
+            self.pages.store(pages.get(), Ordering::Release);
+        }
+        self.last.store(lsn.get(), Ordering::Release);
+    }
+
+    /// The store it belongs to, as long as there is one and it is well.
+    pub(crate) fn core(&self) -> Result<Arc<Core>> {
+        self.health.check()?;
+        self.core.upgrade().ok_or_else(|| {
+            self.health.end("it was dropped");
+            self.health.error()
+        })
     }
 }
 
-/// A memory after a change that was checked: the new size, and the pages that are replaced.
-pub(crate) struct Staged {
-    pub(crate) pages: PageCount,
-    pub(crate) replaced: BTreeMap<PageIndex, Page>,
-}
-
 impl Memory {
-    pub(crate) fn new(id: MemoryId, capacity: PageCount, health: Arc<Health>, content: Content) -> Memory {
-        Memory { shared: Arc::new(Shared { id, capacity, health, content: Mutex::new(content) }) }
+    pub(crate) fn new(state: MemoryState) -> Memory {
+        Memory { state: Arc::new(state) }
+    }
+
+    pub(crate) fn of(state: Arc<MemoryState>) -> Memory {
+        Memory { state }
+    }
+
+    pub(crate) fn state(&self) -> &Arc<MemoryState> {
+        &self.state
     }
 
     /// The name under which the store knows it.
     pub fn id(&self) -> MemoryId {
-        self.shared.id
+        self.state.id
+    }
+
+    /// Whether it may be written.
+    pub fn class(&self) -> Class {
+        self.state.class
     }
 
     /// Its size after the last change that was appended.
     pub fn pages(&self) -> PageCount {
-        self.content().pages
+        self.state.pages()
     }
 
     /// The size beyond which it never grows.
     pub fn capacity(&self) -> PageCount {
-        self.shared.capacity
+        self.state.capacity
     }
 
-    /// Where a mapping of it gets its bytes from.
-    pub fn map_source(&self) -> MapSource<'_> {
-        let content = self.content().clone();
-        MapSource::Image(Image { content, _memory: std::marker::PhantomData })
+    /// Where a mapping of it gets its bytes from. Waits until the file holds all that was appended.
+    ///
+    /// A mapping has to be private: the file is written by checkpoints alone. It stays valid when the source
+    /// is gone.
+    ///
+    /// # Errors
+    /// When the store has failed, or the file cannot be opened.
+    pub fn map_source(&self) -> Result<MapSource> {
+        let core = self.state.core()?;
+        let Some(directory) = &core.directory else { return Ok(MapSource::Image(self.image_in_ram())) };
+        core.settle(&self.state)?;
+        let file = directory.open_base(self.id())?;
+        if file.map_fd().is_none() {
+            return Ok(MapSource::Image(self.image()?));
+        }
+        Ok(MapSource::File(BaseFile(file)))
     }
 
-    /// Copies the bytes from `at` on.
+    /// Makes the file at least so long, with zeros, so that a mapping of it can be touched there. The size of
+    /// the memory is not altered. Nothing to do in a store without a directory.
+    ///
+    /// # Errors
+    /// When the store has failed, or the file cannot be made longer.
+    ///
+    /// # Panics
+    /// When `to` is beyond the capacity.
+    pub fn extend(&self, to: PageCount) -> Result<()> {
+        assert!(to <= self.capacity(), "memory {}: {to} pages are beyond its capacity", self.id());
+        let core = self.state.core()?;
+        core.directory.as_ref().map_or(Ok(()), |directory| directory.extend_base(self.id(), to))
+    }
+
+    /// A copy of all pages that are not zero, verified.
+    ///
+    /// # Errors
+    /// When the store has failed, or the files are damaged.
+    pub fn image(&self) -> Result<Image> {
+        let core = self.state.core()?;
+        let Some(directory) = &core.directory else { return Ok(self.image_in_ram()) };
+        core.settle(&self.state)?;
+        let _nothing_is_applied = core.hold_checkpoint();
+        let pages = self.pages();
+        let mut content = BTreeMap::new();
+        directory.visit_pages(&self.state, &mut |index, page| {
+            content.insert(index, Arc::new(*page));
+        })?;
+        Ok(Image { pages, content: Arc::new(content) })
+    }
+
+    fn image_in_ram(&self) -> Image {
+        let ram = self.state.ram.as_ref().expect("a store without a directory keeps pages in RAM");
+        Image { pages: self.pages(), content: lock(ram).clone() }
+    }
+
+    /// Copies the bytes from `at` on, after all that was appended; verified.
+    ///
+    /// # Errors
+    /// When the store has failed, or the files are damaged.
     ///
     /// # Panics
     /// When `into` reaches beyond the size of the memory.
     pub fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
-        self.shared.health.check()?;
-        let content = self.content().clone();
-        let end = at.checked_add(into.len() as u64);
+        let core = self.state.core()?;
+        let (pages, end) = (self.pages(), at.checked_add(into.len() as u64));
         assert!(
-            end.is_some_and(|end| end <= content.pages.bytes()),
-            "memory {}: {} bytes from {at} on are beyond its {} pages",
+            end.is_some_and(|end| end <= pages.bytes()),
+            "memory {}: {} bytes from {at} on are beyond its {pages} pages",
             self.id(),
             into.len(),
-            content.pages
         );
+        if let Some(directory) = &core.directory {
+            core.settle(&self.state)?;
+            let _nothing_is_applied = core.hold_checkpoint();
+            return directory.read_memory(self.id(), at, into);
+        }
+        let image = self.image_in_ram();
         let mut at = at;
         let mut rest = into;
         while !rest.is_empty() {
-            let index =
-                u32::try_from(at / PAGE_BYTES as u64).expect("the size of a memory has 32 bits of pages");
+            let index = u32::try_from(at / PAGE_BYTES as u64).expect("a memory has 32 bits of pages");
             let within = (at % PAGE_BYTES as u64) as usize;
             let (now, later) = rest.split_at_mut(rest.len().min(PAGE_BYTES - within));
-            now.copy_from_slice(&content.page(PageIndex::new(index))[within..within + now.len()]);
+            let page = image.content.get(&PageIndex::new(index)).map_or(ZERO_PAGE, |page| page);
+            now.copy_from_slice(&page[within..within + now.len()]);
             at += now.len() as u64;
             rest = later;
         }
         Ok(())
     }
 
-    /// Puts a checked change into effect.
-    pub(crate) fn install(&self, staged: Staged) {
-        let mut content = self.content();
-        content.pages = staged.pages;
-        if staged.replaced.is_empty() {
-            return;
-        }
-        let image = Arc::make_mut(&mut content.image);
-        for (index, page) in staged.replaced {
-            if page == *ZERO_PAGE {
-                image.remove(&index);
-            } else {
-                image.insert(index, Arc::new(page));
-            }
-        }
-    }
-
-    pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
-        // A change is checked before it is installed, and installing does not panic: no content is ever half
-        // new.
-        self.shared.content.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn belongs_to(&self, health: &Arc<Health>) -> bool {
-        Arc::ptr_eq(&self.shared.health, health)
+    pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.state.health, &core.health)
     }
 }
 
@@ -138,47 +225,36 @@ impl std::fmt::Debug for Memory {
 
 /// Where a mapping of a memory gets its bytes from.
 #[non_exhaustive]
-pub enum MapSource<'a> {
-    /// There is no file: the bytes are to be copied into anonymous memory.
-    Image(Image<'a>),
+pub enum MapSource {
+    /// A file to be mapped privately; byte `i` of the memory is byte `i` of the file.
+    File(BaseFile),
+    /// There is no file to map: the bytes are to be copied into anonymous memory.
+    Image(Image),
+}
+
+/// The file of a memory, open for as long as this lives.
+pub struct BaseFile(Arc<dyn DiskFile>);
+
+impl AsFd for BaseFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.map_fd().expect("it was made of a file that can be mapped")
+    }
 }
 
 /// The content of a memory at one moment.
-pub struct Image<'a> {
+pub struct Image {
+    pages: PageCount,
     content: Content,
-    _memory: std::marker::PhantomData<&'a Memory>,
 }
 
-impl Image<'_> {
+impl Image {
     /// The size of the memory at that moment.
     pub fn pages(&self) -> PageCount {
-        self.content.pages
+        self.pages
     }
 
     /// The pages that are not all zero, ascending.
     pub fn nonzero_pages(&self) -> impl Iterator<Item = (PageIndex, &Page)> {
-        self.content.image.iter().map(|(index, page)| (*index, &**page))
-    }
-}
-
-/// Whether a store may still be used; also tells one store's memories from another's.
-#[derive(Default)]
-pub(crate) struct Health {
-    ended: OnceLock<String>,
-}
-
-impl Health {
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.ended.get() {
-            None => Ok(()),
-            Some(why) => {
-                Err(Error::new(ErrorKind::Poisoned, format!("the store must be opened again: {why}")))
-            }
-        }
-    }
-
-    /// From now on every call fails; the first reason is the one that is told.
-    pub(crate) fn end(&self, why: impl Into<String>) {
-        let _ = self.ended.set(why.into());
+        self.content.iter().map(|(index, page)| (*index, &**page))
     }
 }

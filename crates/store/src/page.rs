@@ -16,7 +16,7 @@ pub(crate) const ZERO_PAGE: &Page = &[0; PAGE_BYTES];
 
 /// Changes within a page are recorded in blocks of this size: one cache line, and 64 of them fit a mask of 64
 /// bits.
-const BLOCK_BYTES: usize = 64;
+pub(crate) const BLOCK_BYTES: usize = 64;
 const _: () = assert!(PAGE_BYTES / BLOCK_BYTES == u64::BITS as usize);
 
 /// `crc32c(ZERO_PAGE)`; a test computes it.
@@ -87,57 +87,43 @@ impl PageCount {
 }
 
 /// Tells whether two contents of a page are alike in every bit but by chance in 2³²; 0 for zeros.
-pub(crate) fn sum(page: &Page) -> u32 {
+pub(crate) fn sum(page: &[u8]) -> u32 {
     crc32c::crc32c(page) ^ CRC_OF_ZERO_PAGE
 }
 
-/// The blocks of one page that a change replaces, and the sum of the page after it.
-pub(crate) struct Blocks {
-    /// Bit `b` is set when block `b` is replaced; never 0.
-    mask: u64,
-    /// The replaced blocks, ascending: 64 bytes for each bit of the mask.
-    bytes: Box<[u8]>,
-    /// The sum of the whole page after the change.
-    sum: u32,
+/// Which blocks of `after` are not those of `before`: bit `b` stands for block `b`.
+pub(crate) fn changed_blocks(before: &Page, after: &Page) -> u64 {
+    let (befores, afters) = (before.as_chunks::<BLOCK_BYTES>().0, after.as_chunks::<BLOCK_BYTES>().0);
+    let mut mask = 0_u64;
+    for (block, (before, after)) in befores.iter().zip(afters).enumerate() {
+        mask |= u64::from(before != after) << block;
+    }
+    mask
 }
 
-impl Blocks {
-    /// The blocks in which `after` differs from `before`; `None` when there are none.
-    pub(crate) fn between(before: &Page, after: &Page) -> Option<Blocks> {
-        let (befores, afters) = (before.chunks_exact(BLOCK_BYTES), after.chunks_exact(BLOCK_BYTES));
-        let mut mask = 0_u64;
-        for (block, (before, after)) in befores.zip(afters).enumerate() {
-            mask |= u64::from(before != after) << block;
-        }
-        if mask == 0 {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(mask.count_ones() as usize * BLOCK_BYTES);
-        for (block, after) in after.chunks_exact(BLOCK_BYTES).enumerate() {
-            if mask & (1 << block) != 0 {
-                bytes.extend_from_slice(after);
-            }
-        }
-        Some(Blocks { mask, bytes: bytes.into_boxed_slice(), sum: sum(after) })
+/// Appends the blocks that a mask names.
+pub(crate) fn copy_blocks(page: &Page, mask: u64, bytes: &mut Vec<u8>) {
+    if mask == u64::MAX {
+        bytes.extend_from_slice(page);
+        return;
     }
-
-    /// The whole page, whatever it held.
-    pub(crate) fn whole(after: &Page) -> Blocks {
-        Blocks { mask: u64::MAX, bytes: Box::from(after.as_slice()), sum: sum(after) }
+    let mut rest = mask;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let run = (rest >> first).trailing_ones() as usize;
+        bytes.extend_from_slice(&page[first * BLOCK_BYTES..(first + run) * BLOCK_BYTES]);
+        rest &= !(((1_u64 << run) - 1) << first);
     }
+}
 
-    /// Replaces the blocks in `page`; false when the result is not the page that was recorded, because the
-    /// content before the change was another one.
-    #[must_use]
-    pub(crate) fn overlay(&self, page: &mut Page) -> bool {
-        let mut replacements = self.bytes.chunks_exact(BLOCK_BYTES);
-        for (block, target) in page.chunks_exact_mut(BLOCK_BYTES).enumerate() {
-            if self.mask & (1 << block) != 0 {
-                let bytes = replacements.next().expect("there are as many blocks as bits in the mask");
-                target.copy_from_slice(bytes);
-            }
+/// Replaces the blocks that a mask names; `blocks` holds 64 bytes for each bit that is set.
+pub(crate) fn overlay(page: &mut [u8], mask: u64, blocks: &[u8]) {
+    let mut replacements = blocks.chunks_exact(BLOCK_BYTES);
+    for (block, target) in page.chunks_exact_mut(BLOCK_BYTES).enumerate() {
+        if mask & (1 << block) != 0 {
+            target
+                .copy_from_slice(replacements.next().expect("there are as many blocks as bits in the mask"));
         }
-        sum(page) == self.sum
     }
 }
 
@@ -152,27 +138,26 @@ mod tests {
     }
 
     #[test]
-    fn only_changed_blocks_are_kept() {
+    fn copying_and_overlaying_changed_blocks_gives_the_page_after() {
         let before = [7; PAGE_BYTES];
-        let mut after = before;
-        after[63] = 1;
-        after[4095] = 2;
-        let blocks = Blocks::between(&before, &after).unwrap();
-        assert_eq!(blocks.mask, 1 | 1 << 63);
-        assert_eq!(blocks.bytes.len(), 2 * BLOCK_BYTES);
-        let mut page = before;
-        assert!(blocks.overlay(&mut page));
+        for places in [&[][..], &[0], &[63, 4095], &[64, 128, 200], &[63, 64, 127, 2048, 4032]] {
+            let mut after = before;
+            places.iter().for_each(|at| after[*at] = 1);
+            let mask = changed_blocks(&before, &after);
+            assert_eq!(mask, places.iter().fold(0, |mask, at| mask | 1 << (at / 64)));
+            let mut bytes = Vec::new();
+            copy_blocks(&after, mask, &mut bytes);
+            assert_eq!(bytes.len(), mask.count_ones() as usize * BLOCK_BYTES);
+            let mut page = before;
+            overlay(&mut page, mask, &bytes);
+            assert_eq!(page, after);
+        }
+        let after: Page = std::array::from_fn(|at| (at % 251) as u8);
+        assert_eq!(changed_blocks(&before, &after), u64::MAX);
+        let (mut bytes, mut page) = (Vec::new(), before);
+        copy_blocks(&after, u64::MAX, &mut bytes);
+        overlay(&mut page, u64::MAX, &bytes);
         assert_eq!(page, after);
-        assert!(Blocks::between(&after, &after).is_none());
-    }
-
-    #[test]
-    fn a_wrong_pre_image_is_noticed() {
-        let mut after = *ZERO_PAGE;
-        after[0] = 1;
-        let blocks = Blocks::between(ZERO_PAGE, &after).unwrap();
-        assert!(!blocks.overlay(&mut [9; PAGE_BYTES]));
-        assert!(Blocks::whole(&after).overlay(&mut [9; PAGE_BYTES]));
     }
 
     #[test]

@@ -2,32 +2,70 @@
 //!
 //! - `FORMAT` is written last when a directory is made: a directory without it holds no state, and one with
 //!   anything in it that only a state could have is refused rather than overwritten.
-//! - A state is read and verified whole before anything is written.
-//! - What a stopped process left visible may not be durable, and a sync of it may report success without
-//!   being one. So `head` is written anew before the files that an older one might name are removed.
+//! - Nothing of the log takes effect before recovery has written it again and synced it: what a stopped
+//!   process left visible may not be durable, and a sync of it may report success without being one.
+//! - For the same reason files and names that are not known to be durable are made anew.
+//! - Every opening begins a new chain, in a new segment, with a link that no record has.
+//! - A recovery that is stopped is done again: every step may be repeated.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
 
-use crate::catalog::{
-    BLOB_DIR, BlobEntry, EMPTY_HEAD_BYTES, Head, MEMORY_DIR, MemoryEntry, Tables, blob_path,
-};
-use crate::change::BlobId;
-use crate::disk::{Disk, LOCK_NAME, Lock, Open, RelPath, described};
+use crate::apply::{Applied, Apply};
+use crate::blob::{BLOB_DIR, blob_path, is_blob_name, read_whole};
+use crate::catalog::{Catalog, CatalogChange, Head};
+use crate::checkpoint::{Checkpoint, RESERVE_NAME};
+use crate::config::{Config, Durability};
+use crate::core::{Core, Directory, FIRST_MEMORY, RESERVED_MEMORIES, TEMPORARY, replace, sync_dir};
+use crate::disk::{Disk, FileSystem, LOCK_NAME, Lock, Open, RelPath, described};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FORMAT_BYTES, Format};
-use crate::memory::{Health, Memory};
+use crate::files::{MEMORY_DIR, MemoryFiles, parse_memory_name};
+use crate::format::{Clean, FORMAT_BYTES, Format, Keys, is_segment_length};
+use crate::group::Order;
+use crate::guard::{Guard, Health};
+use crate::log::Log;
+use crate::memory::MemoryState;
+use crate::mutants::mutant;
 use crate::page::Lsn;
-use crate::save::{Directory, FORMAT_NAME, HEAD_NAME, TEMPORARY};
-use crate::{Config, image};
+use crate::scan::Scanner;
+use crate::segment::{LOG_DIR, LogName, SEGMENT_HEADER_BYTES, Segment, Segments, read_segment_header};
+use crate::sync::lock;
+use crate::tables::{BlobEntry, Tables};
 
-/// A directory that was opened, and what it holds.
-pub(crate) struct Recovered {
-    pub(crate) directory: Directory,
-    pub(crate) lock: Lock,
-    pub(crate) tables: Tables,
-    pub(crate) next_memory: u64,
+/// The name of the file that says what the directory is.
+pub(crate) const FORMAT_NAME: &str = "FORMAT";
+/// The name of the file that says that the directory was closed.
+pub(crate) const CLEAN_NAME: &str = "CLEAN";
+/// The segment from which an opening goes on is no longer than this, so that opening is quick.
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// The directories of a state.
+const DIRS: [&str; 3] = [LOG_DIR, MEMORY_DIR, BLOB_DIR];
+
+/// What was found when a directory was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Opened {
+    /// There was no state, and an empty one was made.
+    Created,
+    /// It had been closed.
+    Clean,
+    /// It had not been closed; the log was read.
+    Recovered {
+        /// Records that were not in the files yet.
+        records: u64,
+        /// Their bytes in the log.
+        bytes: u64,
+    },
+}
+
+/// What to do about a log that lost acknowledged records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Refuse,
+    /// Open without them, and keep the old log.
+    Accept,
 }
 
 /// What a directory is before it is opened.
@@ -41,8 +79,31 @@ enum Found {
     Foreign(String),
 }
 
+/// What is on the way to an open directory.
+struct Opening {
+    disk: Arc<dyn Disk>,
+    health: Arc<Health>,
+    format: Format,
+    keys: Keys,
+    segments: Segments,
+    catalog: Box<dyn Catalog>,
+    lock: Lock,
+}
+
 /// Opens the state in a directory.
-pub(crate) fn open(disk: Arc<dyn Disk>, config: &Config, health: &Arc<Health>) -> Result<Recovered> {
+pub(crate) fn open(disk: Arc<dyn Disk>, config: &Config, loss: Loss) -> Result<(Arc<Core>, Opened)> {
+    match open_once(disk.clone(), config, loss) {
+        // Nothing is lost; what the reserve gives back may be enough.
+        Err(error)
+            if error.kind() == ErrorKind::StorageFull && disk.unlink(&RelPath::new(RESERVE_NAME)).is_ok() =>
+        {
+            open_once(disk, config, loss)
+        }
+        result => result,
+    }
+}
+
+fn open_once(disk: Arc<dyn Disk>, config: &Config, loss: Loss) -> Result<(Arc<Core>, Opened)> {
     let place = disk.describe();
     match look(&*disk)? {
         Found::State => {}
@@ -56,31 +117,47 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &Config, health: &Arc<Health>) -
         }
         Found::Foreign(name) => return Err(foreign(&place, &name)),
     }
+    check_file_system(&*disk, config)?;
     // A file that is not ours is refused before the lock leaves a trace beside it.
     read_format(&*disk)?;
     let lock = take_lock(&*disk, config)?;
-    let directory = Directory { format: read_format(&*disk)?, disk };
-    let head = read_head(&directory)?;
-    let next_memory = head.next_memory;
-    let tables = read_tables(&directory, head, health)?;
-    if tables.lsn == Lsn::default() {
-        directory.write_format()?;
+    let health = Arc::new(Health::default());
+    let disk: Arc<dyn Disk> = Arc::new(Guard::new(disk, health.clone()));
+    let format = read_format(&*disk)?;
+    let keys = format.keys();
+    let clean = take_clean(&*disk, &format, &keys)?;
+    let mut catalog = config.catalog.open(&disk, clean.is_some())?;
+    let mut head = catalog.head()?;
+    let is_clean = clean.is_some_and(|clean| {
+        mutant!(CLEAN_NOT_COMPARED) || (clean.applied, clean.link) == (head.applied.get(), head.link)
+    });
+    if clean.is_some() && !is_clean {
+        drop(catalog);
+        catalog = config.catalog.open(&disk, false)?;
+        head = catalog.head()?;
     }
-    directory.write_head(&tables, next_memory)?;
-    remove_orphans(&directory, &tables)?;
-    Ok(Recovered { directory, lock, tables, next_memory })
+    let names = log_names(&*disk)?;
+    let segments = segments(&disk, &format, &keys, config, &names);
+    let applied = Applied { head, memories: catalog.memories()?, blobs: catalog.blobs()? };
+    let opening = Opening { disk, health, format, keys, segments, catalog, lock };
+    if is_clean {
+        opening.go_on(config, applied, &names)
+    } else {
+        opening.recover(config, applied, &names, loss)
+    }
 }
 
 /// Makes an empty state; `None`, and nothing done, when there is one already.
-pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Recovered>> {
+pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<Core>>> {
+    assert!(is_segment_length(config.segment_bytes), "{} bytes are no segment", config.segment_bytes);
     let place = disk.describe();
     match look(&*disk)? {
         Found::Missing | Found::Vacant => {}
         Found::State => return Ok(None),
         Found::Foreign(name) => return Err(foreign(&place, &name)),
     }
-    let root = RelPath::root();
-    disk.make_dir(&root).map_err(|error| Error::writing(&place, error))?;
+    disk.make_dir(&RelPath::root()).map_err(|error| Error::writing(&place, error))?;
+    check_file_system(&*disk, config)?;
     let lock = take_lock(&*disk, config)?;
     // Another process may have been quicker while we waited for the lock.
     match look(&*disk)? {
@@ -89,33 +166,348 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Reco
         Found::Missing => return Err(Error::writing(&place, io::ErrorKind::NotFound.into())),
         Found::Foreign(name) => return Err(foreign(&place, &name)),
     }
-    let directory = Directory { disk, format: Format::from_seed(&config.seed) };
-    let (tables, next_memory) = (Tables::empty(), FIRST_MEMORY);
-    directory.make_dir(MEMORY_DIR)?;
-    directory.make_dir(BLOB_DIR)?;
-    directory.write_head(&tables, next_memory)?;
-    directory.write_format()?;
-    Ok(Some(Recovered { directory, lock, tables, next_memory }))
+    let health = Arc::new(Health::default());
+    let disk: Arc<dyn Disk> = Arc::new(Guard::new(disk, health.clone()));
+    for name in log_names(&*disk).unwrap_or_default() {
+        let path = name.path();
+        disk.unlink(&path).map_err(|error| Error::writing(&described(&*disk, &path), error))?;
+    }
+    for dir in DIRS {
+        make_dir(&*disk, dir)?;
+    }
+    sync_dir(&*disk, "")?;
+    let format = Format::from_seed(&config.seed, config.segment_bytes);
+    let keys = format.keys();
+    let segments = segments(&disk, &format, &keys, config, &[]);
+    let first = segments.prepare_first(segment_bytes(&format, config).min(FIRST_SEGMENT_BYTES))?;
+    let head = Head {
+        applied: Lsn::new(0),
+        link: format.fresh_link(&config.seed, 0),
+        segment: first.number,
+        offset: SEGMENT_HEADER_BYTES,
+        next_memory: FIRST_MEMORY + RESERVED_MEMORIES,
+    };
+    let catalog = config.catalog.create(&disk, &head)?;
+    replace(&*disk, FORMAT_NAME, &format.encode())?;
+    let applied = Applied { head, memories: Default::default(), blobs: Default::default() };
+    let opening = Opening { disk, health, format, keys, segments, catalog, lock };
+    Ok(Some(opening.finish(config, applied, first, FIRST_MEMORY)?))
 }
 
-/// The id of a store's first memory; 0 stands for none.
-pub(crate) const FIRST_MEMORY: u64 = 1;
+impl Opening {
+    /// The directory was closed: everything is in the files.
+    fn go_on(self, config: &Config, mut applied: Applied, names: &[LogName]) -> Result<(Arc<Core>, Opened)> {
+        // No record is needed any more, so that a segment may be used again at once.
+        let full = segment_bytes(&self.format, config);
+        let passed = self.lengths(names)?;
+        let has_full = passed.iter().any(|(_, bytes)| *bytes == full);
+        self.segments.pass(passed)?;
+        let first =
+            self.segments.prepare_first(if has_full { full } else { full.min(FIRST_SEGMENT_BYTES) })?;
+        let next_memory = applied.head.next_memory;
+        let head = self.head(config, applied.head.applied, &first, next_memory);
+        let change = CatalogChange::new(head);
+        self.catalog.commit(&change)?;
+        applied.update(&change);
+        Ok((self.finish(config, applied, first, next_memory)?, Opened::Clean))
+    }
 
-/// Reads a whole file.
-pub(crate) fn read_whole(disk: &dyn Disk, path: &RelPath) -> Result<Vec<u8>> {
-    let name = described(disk, path);
-    let reading = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Error::damaged(&name, 0, "it is missing"),
-        _ => Error::reading(&name, error),
+    /// The log may hold records that are not in the files.
+    fn recover(
+        self,
+        config: &Config,
+        mut applied: Applied,
+        names: &[LogName],
+        loss: Loss,
+    ) -> Result<(Arc<Core>, Opened)> {
+        let position = applied.head.position();
+        let scanner = Scanner::new(self.disk.clone(), &self.format, &self.keys, position);
+        let mut apply = Apply::new(scanner, None);
+        apply.scan(&applied, u64::MAX)?;
+        let opened = Opened::Recovered { records: apply.records, bytes: apply.scanner.found_bytes() };
+        self.refuse_damage(&apply.scanner, loss)?;
+        let files = MemoryFiles::new(self.disk.clone());
+        if mutant!(RECOVERY_BASE_FIRST) {
+            self.write_files(&mut apply, &files)?;
+        }
+        apply.scanner.rewrite(&self.segments)?;
+        // If the sync of its name was what failed when the state was made, the name is only visible.
+        replace(&*self.disk, FORMAT_NAME, &self.format.encode())?;
+        for dir in [LOG_DIR, MEMORY_DIR, ""] {
+            sync_dir(&*self.disk, dir)?;
+        }
+        self.write_files(&mut apply, &files)?;
+        let last = apply.scanner.position.last;
+        let next_memory = applied.head.next_memory.max(apply.next_memory());
+        let full = segment_bytes(&self.format, config);
+        let first = self.segments.prepare_first(full.min(FIRST_SEGMENT_BYTES))?;
+        let mut head = self.head(config, last, &first, next_memory);
+        if mutant!(CHAIN_NOT_RESTARTED) {
+            head.link = apply.scanner.position.link;
+        }
+        let change = apply.catalog_change(head);
+        self.catalog.commit(&change)?;
+        applied.update(&change);
+        drop(apply);
+        if loss == Loss::Accept {
+            self.keep_old_log(names)?;
+        } else {
+            self.segments.pass(self.lengths(names)?)?;
+        }
+        Ok((self.finish(config, applied, first, next_memory)?, opened))
+    }
+
+    fn write_files(&self, apply: &mut Apply, files: &MemoryFiles) -> Result<()> {
+        for id in apply.new_memories() {
+            files.make_again(id)?;
+        }
+        while !apply.write(files, usize::MAX)? {}
+        if apply.has_new_files() { files.sync_names() } else { Ok(()) }
+    }
+
+    /// Whether the log ends where it was torn, or lost what had been acknowledged.
+    fn refuse_damage(&self, scanner: &Scanner, loss: Loss) -> Result<()> {
+        if loss == Loss::Accept || mutant!(DAMAGE_TAKEN_FOR_TORN) {
+            return Ok(());
+        }
+        let Some((proof, proof_at)) = scanner.find_damage()? else { return Ok(()) };
+        let position = scanner.position;
+        let file = described(&*self.disk, &LogName::Segment(position.segment).path());
+        let missing = position.last.get() + 1;
+        let what = format_args!(
+            "record {missing} cannot be read, and byte {proof_at} of {proof} proves that it was acknowledged"
+        );
+        Err(Error::damaged(&file, position.offset, what))
+    }
+
+    fn head(&self, config: &Config, applied: Lsn, first: &Segment, next_memory: u64) -> Head {
+        Head {
+            applied,
+            link: self.format.fresh_link(&config.seed, first.number),
+            segment: first.number,
+            offset: SEGMENT_HEADER_BYTES,
+            next_memory: next_memory.saturating_add(RESERVED_MEMORIES),
+        }
+    }
+
+    /// The segments that were there, with the lengths that their headers promise; 0 for those that are not
+    /// what their name says. After a sync that failed two names may stand for one file.
+    fn lengths(&self, names: &[LogName]) -> Result<Vec<(u64, u64)>> {
+        let mut lengths = Vec::new();
+        for name in names {
+            let LogName::Segment(number) = *name else { continue };
+            let reading = |error| Error::reading(&described(&*self.disk, &name.path()), error);
+            let file = self.disk.open(&name.path(), Open::Read).map_err(reading)?;
+            let length = file.len().map_err(reading)?;
+            let mut header = [0; SEGMENT_HEADER_BYTES as usize];
+            let mut promised = None;
+            if length >= SEGMENT_HEADER_BYTES {
+                file.read_at(0, &mut header).map_err(reading)?;
+                promised = read_segment_header(&header, &self.format, &self.keys, number);
+            }
+            lengths.push((number, promised.filter(|promised| *promised == length).unwrap_or(0)));
+        }
+        Ok(lengths)
+    }
+
+    /// Moves the log that was there into `damaged/`.
+    fn keep_old_log(&self, names: &[LogName]) -> Result<()> {
+        let damaged = RelPath::new(DAMAGED_DIR);
+        let made = self.disk.make_dir(&damaged);
+        made.map_err(|error| Error::writing(&described(&*self.disk, &damaged), error))?;
+        for name in names {
+            let from = name.path();
+            let to = RelPath::new(from.as_str().replacen(LOG_DIR, DAMAGED_DIR, 1));
+            let moved = self.disk.rename(&from, &to);
+            moved.map_err(|error| Error::writing(&described(&*self.disk, &from), error))?;
+        }
+        for dir in [DAMAGED_DIR, LOG_DIR, ""] {
+            sync_dir(&*self.disk, dir)?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        config: &Config,
+        applied: Applied,
+        first: Segment,
+        next_memory: u64,
+    ) -> Result<Arc<Core>> {
+        let head = applied.head;
+        let (orphans, has_reserve) = orphans(&*self.disk, &applied, next_memory)?;
+        let memories: Vec<_> = applied.memories.iter().map(|(id, row)| (*id, *row)).collect();
+        let blobs = applied.blobs.iter().map(|(id, references)| {
+            (*id, BlobEntry { references: *references, abandoned: None, held: None })
+        });
+        let tables = Tables { blobs: blobs.collect(), ..Tables::default() };
+        let files = MemoryFiles::new(self.disk.clone());
+        let begin = (first, head.offset);
+        let (disk, health) = (self.disk.clone(), self.health.clone());
+        let log = Log::new(disk, &self.format, &self.keys, health, self.segments, begin);
+        let directory = Directory {
+            disk: self.disk,
+            format: self.format,
+            keys: self.keys,
+            files,
+            log,
+            catalog: RwLock::new(Some(self.catalog)),
+            checkpoint: Mutex::new(Checkpoint::new(applied, orphans, has_reserve)),
+            applied: AtomicU64::new(head.applied.get()),
+            memories_reserved: AtomicU64::new(head.next_memory),
+            lock: Mutex::new(Some(self.lock)),
+        };
+        let order = Order { last: head.applied, link: head.link };
+        let core = Arc::new(Core::new(self.health, config, tables, order, next_memory, Some(directory)));
+        let mut tables = lock(&core.tables);
+        for (id, row) in memories {
+            let state = MemoryState::new(&core, id, row.capacity, row.class, row.pages);
+            tables.memories.insert(id, Arc::new(state));
+        }
+        drop(tables);
+        Ok(core)
+    }
+}
+
+/// Where the log goes that lost acknowledged records.
+pub(crate) const DAMAGED_DIR: &str = "damaged";
+
+/// Ends the use of a directory: everything is applied, and the next opening need not read the log.
+pub(crate) fn close(core: &Core) -> Result<()> {
+    core.health.check()?;
+    lock(&core.tables).is_closing = true;
+    let Some(directory) = &core.directory else {
+        core.poison(Error::new(ErrorKind::Poisoned, "it was closed"));
+        return Ok(());
     };
-    let file = disk.open(path, Open::Read).map_err(reading)?;
-    let length = file.len().map_err(reading)?;
-    let mut bytes = Vec::new();
-    let length = usize::try_from(length).ok().filter(|length| bytes.try_reserve_exact(*length).is_ok());
-    let length = length.ok_or_else(|| Error::damaged(&name, 0, "it is larger than any memory"))?;
-    bytes.resize(length, 0);
-    file.read_at(0, &mut bytes).map_err(reading)?;
-    Ok(bytes)
+    core.checkpoint()?;
+    let head = core.commit_head(directory)?;
+    let catalog = directory.catalog.write().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    if let Some(catalog) = catalog {
+        catalog.close().map_err(|error| core.poison(error))?;
+    }
+    let clean = Clean { applied: head.applied.get(), link: head.link };
+    let bytes = clean.encode(&directory.format, &directory.keys);
+    directory.replace(CLEAN_NAME, &bytes).map_err(|error| core.poison(error))?;
+    core.poison(Error::new(ErrorKind::Poisoned, "it was closed"));
+    drop(lock(&directory.lock).take());
+    Ok(())
+}
+
+/// What `CLEAN` said, if it is whole; it is gone, durably, before anything else is written.
+fn take_clean(disk: &dyn Disk, format: &Format, keys: &Keys) -> Result<Option<Clean>> {
+    let path = RelPath::new(CLEAN_NAME);
+    match disk.open(&path, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(|error| Error::reading(&described(disk, &path), error))?,
+    };
+    let clean = Clean::decode(&read_whole(disk, &path)?, format, keys);
+    if !mutant!(CLEAN_NOT_COMPARED) {
+        disk.unlink(&path).map_err(|error| Error::writing(&described(disk, &path), error))?;
+        sync_dir(disk, "")?;
+    }
+    Ok(clean)
+}
+
+fn segment_bytes(format: &Format, config: &Config) -> u64 {
+    match config.durability {
+        // Each save is applied at once, so that a longer segment would only take longer to make.
+        Durability::Off => format.segment_bytes.min(FIRST_SEGMENT_BYTES),
+        _ => format.segment_bytes,
+    }
+}
+
+fn segments(
+    disk: &Arc<dyn Disk>,
+    format: &Format,
+    keys: &Keys,
+    config: &Config,
+    names: &[LogName],
+) -> Segments {
+    let mut next = (1, 0);
+    for name in names {
+        match *name {
+            LogName::Segment(number) => next.0 = next.0.max(number.saturating_add(1)),
+            LogName::Temporary(number) => next.1 = next.1.max(number.saturating_add(1)),
+            LogName::Big(_) => {}
+        }
+    }
+    Segments::new(disk.clone(), format, keys, segment_bytes(format, config), next)
+}
+
+/// Files that belong to no state: the leavings of a process that was stopped. Names that we would not make are
+/// left alone. Also whether the reserve is there.
+fn orphans(disk: &dyn Disk, applied: &Applied, next_memory: u64) -> Result<(VecDeque<RelPath>, bool)> {
+    let list = |dir: &str| {
+        let dir = RelPath::new(dir);
+        disk.list(&dir).map_err(|error| Error::reading(&described(disk, &dir), error))
+    };
+    let mut orphans = VecDeque::new();
+    for name in list(MEMORY_DIR)? {
+        let Some(id) = parse_memory_name(&name) else { continue };
+        let is_known = applied.memories.contains_key(&id) && !name.starts_with("tmp-");
+        // Of the others none may be given away again: an id is smaller than the next or was never given.
+        if !is_known && id.get() < next_memory {
+            orphans.push_back(RelPath::new(format!("{MEMORY_DIR}/{name}")));
+        }
+    }
+    for name in list(BLOB_DIR)?.iter().filter(|name| is_blob_name(name)) {
+        let path = RelPath::new(format!("{BLOB_DIR}/{name}"));
+        if !applied.blobs.keys().any(|id| blob_path(*id) == path) {
+            orphans.push_back(path);
+        }
+    }
+    for name in list(LOG_DIR)?.iter().filter_map(|name| LogName::parse(name)) {
+        match name {
+            LogName::Segment(_) => {}
+            LogName::Temporary(_) => orphans.push_back(name.path()),
+            // Removed before a record can get the same number, and a file the same name.
+            LogName::Big(_) => {
+                let path = name.path();
+                disk.unlink(&path).map_err(|error| Error::writing(&described(disk, &path), error))?;
+            }
+        }
+    }
+    let root = list("")?;
+    for name in [FORMAT_NAME, CLEAN_NAME].map(|name| format!("{name}{TEMPORARY}")) {
+        if root.contains(&name) {
+            orphans.push_back(RelPath::new(name));
+        }
+    }
+    Ok((orphans, root.iter().any(|name| name == RESERVE_NAME)))
+}
+
+fn log_names(disk: &dyn Disk) -> Result<Vec<LogName>> {
+    let dir = RelPath::new(LOG_DIR);
+    let names = disk.list(&dir).map_err(|error| Error::reading(&described(disk, &dir), error))?;
+    let mut names: Vec<_> = names.iter().filter_map(|name| LogName::parse(name)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Makes an empty subdirectory; its name is not durable before the root is synced. It is moved into place
+/// even when there is one: an earlier sync may have failed to make that one durable, and the next would not
+/// try again.
+fn make_dir(disk: &dyn Disk, dir: &str) -> Result<()> {
+    let (path, temporary) = (RelPath::new(dir), RelPath::new(format!("{dir}{TEMPORARY}")));
+    let made = disk.make_dir(&temporary).and_then(|()| disk.rename(&temporary, &path));
+    made.map_err(|error| Error::writing(&described(disk, &path), error))
+}
+
+fn check_file_system(disk: &dyn Disk, config: &Config) -> Result<()> {
+    let place = disk.describe();
+    let found = disk.file_system().map_err(|error| Error::reading(&place, error))?;
+    let what = match found {
+        FileSystem::Local(_) | FileSystem::Memory(_) => return Ok(()),
+        FileSystem::Fuse if config.allow_fuse => return Ok(()),
+        FileSystem::Fuse => "a file system served by a process (FUSE), which decides what a sync means",
+        FileSystem::Network(name) => {
+            let message =
+                format!("{place} is on {name}, reached over a network: choose a directory on a local disk");
+            return Err(Error::new(ErrorKind::Format, message));
+        }
+    };
+    Err(Error::new(ErrorKind::Format, format!("{place} is on {what}; allow it, or choose a local disk")))
 }
 
 fn foreign(place: &str, name: &str) -> Error {
@@ -128,7 +520,7 @@ fn foreign(place: &str, name: &str) -> Error {
     )
 }
 
-fn take_lock(disk: &dyn Disk, config: &Config) -> Result<Lock> {
+pub(crate) fn take_lock(disk: &dyn Disk, config: &Config) -> Result<Lock> {
     disk.lock(config.lock_wait).map_err(|error| {
         if error.kind() == io::ErrorKind::WouldBlock {
             let place = disk.describe();
@@ -161,95 +553,22 @@ fn look(disk: &dyn Disk) -> Result<Found> {
 
 /// Whether making a state may have left this before `FORMAT` was there; overwriting it loses nothing.
 fn is_left_by_create(disk: &dyn Disk, name: &str) -> bool {
-    let bytes = |limit: u64| {
-        let file = disk.open(&RelPath::new(name), Open::Read);
-        file.and_then(|file| file.len()).is_ok_and(|length| length <= limit)
-    };
+    let names = |dir: &str| disk.list(&RelPath::new(dir)).unwrap_or_else(|_| vec!["unknown".to_string()]);
     match name.strip_suffix(TEMPORARY).unwrap_or(name) {
-        LOCK_NAME => true,
-        MEMORY_DIR | BLOB_DIR => disk.list(&RelPath::new(name)).is_ok_and(|names| names.is_empty()),
-        HEAD_NAME => bytes(EMPTY_HEAD_BYTES),
-        FORMAT_NAME => bytes(FORMAT_BYTES as u64),
+        LOCK_NAME | crate::catalog::CATALOG_NAME => true,
+        MEMORY_DIR | BLOB_DIR => names(name).is_empty(),
+        LOG_DIR => names(name)
+            .iter()
+            .all(|name| matches!(LogName::parse(name), Some(LogName::Segment(1) | LogName::Temporary(_)))),
+        FORMAT_NAME => {
+            let file = disk.open(&RelPath::new(name), Open::Read);
+            file.and_then(|file| file.len()).is_ok_and(|length| length <= FORMAT_BYTES as u64)
+        }
         _ => false,
     }
 }
 
-fn read_format(disk: &dyn Disk) -> Result<Format> {
+pub(crate) fn read_format(disk: &dyn Disk) -> Result<Format> {
     let path = RelPath::new(FORMAT_NAME);
     Format::decode(&read_whole(disk, &path)?, &described(disk, &path))
-}
-
-fn read_head(directory: &Directory) -> Result<Head> {
-    let path = RelPath::new(HEAD_NAME);
-    let bytes = read_whole(&*directory.disk, &path)?;
-    Head::decode(&bytes, &directory.format, &described(&*directory.disk, &path))
-}
-
-fn read_tables(directory: &Directory, head: Head, health: &Arc<Health>) -> Result<Tables> {
-    let mut tables = Tables { lsn: head.lsn, metadata: head.metadata, ..Tables::empty() };
-    for memory in &head.memories {
-        let content = image::read(&*directory.disk, &directory.format, memory)?;
-        let (created, image) = (memory.created, memory.image);
-        let memory = Memory::new(memory.id, memory.capacity, health.clone(), content);
-        tables.memories.insert(memory.id(), MemoryEntry { memory, created, image, changed: false });
-    }
-    for (id, blob) in head.blobs {
-        check_blob(&*directory.disk, id, blob.bytes)?;
-        let (bytes, references) = (blob.bytes, blob.references);
-        tables.blobs.insert(id, BlobEntry { bytes, references, abandoned: false, held: None });
-    }
-    Ok(tables)
-}
-
-/// Whether a blob is there with its length. Its bytes are verified each time it is read.
-fn check_blob(disk: &dyn Disk, id: BlobId, bytes: u64) -> Result<()> {
-    let path = blob_path(id);
-    let name = described(disk, &path);
-    let length = disk.open(&path, Open::Read).and_then(|file| file.len());
-    match length {
-        Ok(length) if length == bytes => Ok(()),
-        Ok(length) => {
-            Err(Error::damaged(&name, length.min(bytes), format_args!("it has {length} bytes of {bytes}")))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Error::damaged(&name, 0, "it is missing"))
-        }
-        Err(error) => Err(Error::reading(&name, error)),
-    }
-}
-
-/// Removes what `head` does not name: the leavings of a save that was stopped. Names we would not make are
-/// left alone.
-///
-/// None may stay behind: a later save could take its name, and find it there without its being durable.
-fn remove_orphans(directory: &Directory, tables: &Tables) -> Result<()> {
-    let images = tables.memories.values().filter_map(|entry| entry.image).map(|image| image.path()).collect();
-    remove_all_but(&*directory.disk, MEMORY_DIR, is_image_name, &images)?;
-    let blobs = tables.blobs.keys().map(|id| blob_path(*id)).collect();
-    remove_all_but(&*directory.disk, BLOB_DIR, is_blob_name, &blobs)
-}
-
-fn remove_all_but(
-    disk: &dyn Disk,
-    dir: &str,
-    is_ours: fn(&str) -> bool,
-    named: &BTreeSet<RelPath>,
-) -> Result<()> {
-    let dir = RelPath::new(dir);
-    let names = disk.list(&dir).map_err(|error| Error::reading(&described(disk, &dir), error))?;
-    for path in names.iter().filter(|name| is_ours(name)).map(|name| RelPath::new(format!("{dir}/{name}"))) {
-        if !named.contains(&path) {
-            disk.unlink(&path).map_err(|error| Error::writing(&described(disk, &path), error))?;
-        }
-    }
-    Ok(())
-}
-
-fn is_image_name(name: &str) -> bool {
-    let number = |text: &str| text.parse::<u64>().is_ok_and(|number| number.to_string() == text);
-    name.split_once('.').is_some_and(|(memory, lsn)| number(memory) && number(lsn))
-}
-
-fn is_blob_name(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,24 +1,29 @@
 //! A subnet in the store: canisters by their own records, everything else in one.
 //!
-//! Canisters are read when first used. Invariants:
+//! Canisters are read when first used. A store that keeps every message gets a change for each request, before it is
+//! answered; one in the mode `Off` gets everything when [`Subnet::save`] asks for it. Invariants:
 //! - A save is one change: all canisters, names and the clock as of the same moment.
-//! - A canister that was not used since it was read is not written again.
+//! - Where the store keeps every message, what is in memory is what was appended, and a canister may be let go at any time.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use bedstone_engine::store::{KeyRange, Store};
-use bedstone_engine::{CANISTER_KEYS, Canister, Error, Principal};
+use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Room, Store};
+use bedstone_engine::{CANISTER_KEYS, Canister, Error, Message, Outcome, Principal};
 
 use crate::subnet::{Subnet, SubnetConfig};
 
 /// A canister, read or not.
 #[derive(Debug)]
 pub(crate) enum Slot {
-    /// In the store only: its record.
-    Asleep(Vec<u8>),
+    /// In the store only.
+    Asleep,
     /// In memory.
-    Awake(Box<Canister>),
+    Awake {
+        canister: Box<Canister>,
+        /// [`Subnet::uses`] when it was used last.
+        used: u64,
+    },
 }
 
 /// Key of the subnet's own record: time and next id, 8 bytes each, little-endian.
@@ -41,8 +46,8 @@ impl Subnet {
             subnet.time_nanos = subnet.time_nanos.max(u64::from_le_bytes(time));
             subnet.next_id = u64::from_le_bytes(next);
         }
-        each(&store, CANISTER_KEYS, |id, record| {
-            subnet.canisters.insert(id, Slot::Asleep(record.to_vec()));
+        each_raw(&store, CANISTER_KEYS, |id, _| {
+            subnet.canisters.insert(principal(id)?, Slot::Asleep);
             Ok(())
         })?;
         let mut names = BTreeMap::new();
@@ -56,18 +61,113 @@ impl Subnet {
         Ok(subnet)
     }
 
-    /// Makes everything so far durable. Without a store there is nothing to do.
+    /// The store, if it keeps every message by itself.
+    fn keeper(&self) -> Option<Store> {
+        self.store.clone().filter(|store| store.durability() != Durability::Off)
+    }
+
+    /// The last change that was appended: an answer must wait until it is durable.
+    pub fn appended(&self) -> Option<Lsn> {
+        self.appended
+    }
+
+    /// The store it is kept in.
+    pub fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    /// Appends what one request changed.
+    fn append(&mut self, store: &Store, change: Change) -> Result<(), Error> {
+        self.appended = Some(store.append(change).map_err(Error::store)?);
+        Ok(())
+    }
+
+    /// Executes a message of a canister that is there, and appends what it changed if the store keeps every message.
+    pub(crate) fn execute(&mut self, id: Principal, message: &Message<'_>) -> Result<Outcome, Error> {
+        let keeper = self.keeper();
+        let canister = self.awake(id)?.ok_or_else(|| Error::damaged("a canister that was there is gone"))?;
+        let Some(store) = keeper else { return canister.execute(message) };
+        if store.room().map_err(Error::store)? == Room::Low {
+            return Err(Error::full());
+        }
+        let mut change = store.begin();
+        let result = canister.execute_into(message, &store, &mut change);
+        let outcome = self.or_reload(id, result)?;
+        self.append(&store, change)?;
+        if let Some(canister) = self.awake(id)? {
+            let shed = canister.shed();
+            self.or_reload(id, shed)?;
+        }
+        Ok(outcome)
+    }
+
+    /// After a failure of the machine a canister in memory may be half changed: it is read again when it is used next.
+    pub(crate) fn or_reload<T>(&mut self, id: Principal, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() && self.keeper().is_some() {
+            self.canisters.insert(id, Slot::Asleep);
+        }
+        result
+    }
+
+    /// Appends what is not yet in the store of a canister.
+    pub(crate) fn keep_canister(&mut self, id: Principal) -> Result<(), Error> {
+        let Some(store) = self.keeper() else { return Ok(()) };
+        let mut change = store.begin();
+        let Some(canister) = self.awake(id)? else { return Ok(()) };
+        let saved = canister.save(&store, &mut change);
+        self.or_reload(id, saved)?;
+        self.append(&store, change)
+    }
+
+    /// Appends the clock and the next id.
+    pub(crate) fn keep_head(&mut self) -> Result<(), Error> {
+        let Some(store) = self.keeper() else { return Ok(()) };
+        let mut change = store.begin();
+        self.put_head(&mut change);
+        self.append(&store, change)
+    }
+
+    fn put_head(&self, change: &mut Change) {
+        change.put(HEAD_KEY, &[self.time_nanos.to_le_bytes(), self.next_id.to_le_bytes()].concat());
+    }
+
+    /// Appends a name.
+    pub(crate) fn keep_name(&mut self, name: &str) -> Result<(), Error> {
+        let Some(store) = self.keeper() else { return Ok(()) };
+        let mut change = store.begin();
+        change.put(&[NAME_KEYS, name.as_bytes()].concat(), self.names[name].as_slice());
+        self.append(&store, change)
+    }
+
+    /// Appends that canisters and names are gone.
+    pub(crate) fn keep_deletion(&mut self, names: &[String]) -> Result<(), Error> {
+        let Some(store) = self.keeper() else { return Ok(()) };
+        let mut change = store.begin();
+        for canister in self.deleted.drain(..) {
+            canister.erase(&mut change);
+        }
+        for name in names {
+            change.delete(&[NAME_KEYS, name.as_bytes()].concat());
+        }
+        self.append(&store, change)
+    }
+
+    /// Makes everything so far durable, and writes it where it is mapped from. Without a store there is nothing to do.
     ///
     /// # Errors
     /// If the store fails; it is then poisoned until reopened.
     pub fn save(&mut self) -> Result<(), Error> {
         let Some(store) = self.store.clone() else { return Ok(()) };
+        if self.keeper().is_some() {
+            store.checkpoint().map_err(Error::store)?;
+            return Ok(());
+        }
         let mut change = store.begin();
         for canister in self.deleted.drain(..) {
             canister.erase(&mut change);
         }
         for slot in self.canisters.values_mut() {
-            if let Slot::Awake(canister) = slot {
+            if let Slot::Awake { canister, .. } = slot {
                 canister.save(&store, &mut change)?;
             }
         }
@@ -85,36 +185,74 @@ impl Subnet {
         for (name, id) in &self.names {
             change.put(&[NAME_KEYS, name.as_bytes()].concat(), id.as_slice());
         }
-        change.put(HEAD_KEY, &[self.time_nanos.to_le_bytes(), self.next_id.to_le_bytes()].concat());
+        self.put_head(&mut change);
         store.save(change).map_err(Error::store)?;
         Ok(())
     }
 
+    /// From now on nothing is written to the state directory, which stays locked: it may be removed.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Gives the state directory back, in a form that opens quickly. What a store kept only on request and was not saved
+    /// is lost.
+    ///
+    /// # Errors
+    /// If the store fails; nothing that was durable is lost then.
+    pub fn close(mut self) -> Result<(), Error> {
+        let store = self.store.take().filter(|_| !self.abandoned);
+        // Mappings and handles first: the store removes files of dropped memories once nobody has them.
+        drop(self);
+        store.map_or(Ok(()), |store| store.close().map_err(Error::store))
+    }
+
     /// A canister, read now if it was not.
     pub(crate) fn awake(&mut self, id: Principal) -> Result<Option<&mut Canister>, Error> {
-        let Some(slot) = self.canisters.get_mut(&id) else { return Ok(None) };
-        if let Slot::Asleep(record) = slot {
-            let store = self.store.as_ref().expect("sleeping canisters come from a store");
-            let canister = Canister::load(&self.engine, store, record)?;
-            *slot = Slot::Awake(Box::new(canister));
+        self.uses += 1;
+        let uses = self.uses;
+        match self.canisters.get(&id) {
+            None => return Ok(None),
+            Some(Slot::Awake { .. }) => {}
+            Some(Slot::Asleep) => {
+                let store = self.store.as_ref().expect("sleeping canisters come from a store");
+                let canister = Box::new(Canister::load(&self.engine, store, id.as_slice())?);
+                self.canisters.insert(id, Slot::Awake { canister, used: uses });
+                self.park(id);
+            }
         }
-        match slot {
-            Slot::Awake(canister) => Ok(Some(canister)),
-            Slot::Asleep(_) => unreachable!("just read"),
+        match self.canisters.get_mut(&id) {
+            Some(Slot::Awake { canister, used }) => {
+                *used = uses;
+                Ok(Some(canister))
+            }
+            _ => unreachable!("just read"),
+        }
+    }
+
+    /// Lets the canister that was used least recently go, if there are too many besides `id`. Only where the store has
+    /// everything.
+    pub(crate) fn park(&mut self, id: Principal) {
+        if self.keeper().is_none() {
+            return;
+        }
+        let awake = |slot: &Slot| match slot {
+            Slot::Awake { used, .. } => Some(*used),
+            Slot::Asleep => None,
+        };
+        if self.canisters.values().filter_map(awake).count() <= self.live_canisters_max {
+            return;
+        }
+        let others = self.canisters.iter_mut().filter(|(other, _)| **other != id);
+        let oldest = others.filter_map(|(_, slot)| Some((awake(slot)?, slot))).min_by_key(|(used, _)| *used);
+        if let Some((_, slot)) = oldest {
+            *slot = Slot::Asleep;
         }
     }
 }
 
 fn principal(bytes: &[u8]) -> Result<Principal, Error> {
     Principal::try_from_slice(bytes).map_err(|error| Error::damaged(format!("an id in the store: {error}")))
-}
-
-fn each(
-    store: &Store,
-    prefix: &[u8],
-    mut visit: impl FnMut(Principal, &[u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    each_raw(store, prefix, |id, value| visit(principal(id)?, value))
 }
 
 /// Visits keys without their prefix, and values.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bedstone_engine::store::Store;
+use bedstone_engine::store::{Lsn, Store};
 use bedstone_engine::{
     Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message,
     Module, Outcome, Principal, Response, SystemState,
@@ -27,7 +27,20 @@ pub struct SubnetConfig {
     pub engine: EngineConfig,
     /// Time at the start, in nanoseconds since 1970; a saved subnet's time is kept if it is later.
     pub time_nanos: u64,
+    /// Canisters kept in memory; beyond, those used least recently go back to the store, if there is one that keeps every
+    /// message. An address space holds about 250.
+    pub live_canisters_max: usize,
 }
+
+impl SubnetConfig {
+    /// With the usual number of live canisters.
+    pub fn new(engine: EngineConfig, time_nanos: u64) -> Self {
+        Self { engine, time_nanos, live_canisters_max: LIVE_CANISTERS_MAX }
+    }
+}
+
+/// See [`SubnetConfig::live_canisters_max`].
+const LIVE_CANISTERS_MAX: usize = 128;
 
 /// Whether a call's effects are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +126,13 @@ pub struct Subnet {
     pub(crate) names: BTreeMap<String, Principal>,
     pub(crate) next_id: u64,
     pub(crate) store: Option<Store>,
+    /// The last change that was appended to the store.
+    pub(crate) appended: Option<Lsn>,
+    /// Counts uses of canisters.
+    pub(crate) uses: u64,
+    pub(crate) live_canisters_max: usize,
+    /// The state directory is about to be removed.
+    pub(crate) abandoned: bool,
     /// Canisters deleted since the last save.
     pub(crate) deleted: Vec<Canister>,
 }
@@ -130,6 +150,10 @@ impl Subnet {
             names: BTreeMap::new(),
             next_id: 0,
             store: None,
+            appended: None,
+            uses: 0,
+            live_canisters_max: config.live_canisters_max.max(1),
+            abandoned: false,
             deleted: Vec::new(),
         })
     }
@@ -145,6 +169,7 @@ impl Subnet {
     /// If this machine fails.
     pub fn advance_to(&mut self, time_nanos: u64) -> Result<(), Error> {
         self.time_nanos = self.time_nanos.max(time_nanos);
+        self.keep_head()?;
         self.fire_timers()
     }
 
@@ -152,17 +177,13 @@ impl Subnet {
         let ids: Vec<Principal> = self.canisters.keys().copied().collect();
         for id in ids {
             let now = self.time_nanos;
-            let Some(Slot::Awake(canister)) = self.canisters.get_mut(&id) else { continue };
+            let Some(Slot::Awake { canister, .. }) = self.canisters.get_mut(&id) else { continue };
             let due = (1..=now).contains(&canister.system().global_timer);
             if due && canister.has_method(Entry::GlobalTimer) {
                 canister.deactivate_timer();
                 let caller = Principal::management_canister();
-                canister.execute(&Message {
-                    entry: Entry::GlobalTimer,
-                    arg: &[],
-                    caller,
-                    time_nanos: now,
-                })?;
+                let message = Message { entry: Entry::GlobalTimer, arg: &[], caller, time_nanos: now };
+                self.execute(id, &message)?;
             }
         }
         Ok(())
@@ -176,13 +197,21 @@ impl Subnet {
         let id = canister_id(self.next_id);
         let canister = Canister::new(&self.engine, SystemState::new(id, controllers))?;
         self.next_id += 1;
-        self.canisters.insert(id, Slot::Awake(Box::new(canister)));
+        self.uses += 1;
+        self.canisters.insert(id, Slot::Awake { canister: Box::new(canister), used: self.uses });
+        self.keep_head()?;
+        self.keep_canister(id)?;
+        self.park(id);
         Ok(id)
     }
 
     /// Gives a canister a name, for people.
-    pub fn name_canister(&mut self, name: &str, id: Principal) {
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn name_canister(&mut self, name: &str, id: Principal) -> Result<(), Error> {
         self.names.insert(name.to_owned(), id);
+        self.keep_name(name)
     }
 
     /// The canister of that name.
@@ -208,10 +237,13 @@ impl Subnet {
         if self.awake(id)?.is_none() {
             return Ok(false);
         }
-        if let Some(Slot::Awake(canister)) = self.canisters.remove(&id) {
+        if let Some(Slot::Awake { canister, .. }) = self.canisters.remove(&id) {
             self.deleted.push(*canister);
         }
+        let names: Vec<String> =
+            self.names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone()).collect();
         self.names.retain(|_, named| *named != id);
+        self.keep_deletion(&names)?;
         Ok(true)
     }
 
@@ -271,13 +303,15 @@ impl Subnet {
             }
             Err(error) => return Err(error),
         };
-        let outcome = canister.install(&Installation {
+        let installed = canister.install(&Installation {
             mode: install.mode,
             module,
             arg: &install.arg,
             caller: install.caller,
             time_nanos,
-        })?;
+        });
+        let outcome = self.or_reload(id, installed)?;
+        self.keep_canister(id)?;
         Ok(receipt(outcome, |response| match response {
             Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
             _ => Ok(Vec::new()),
@@ -321,7 +355,10 @@ impl Subnet {
                 _ => {}
             }
         }
-        let outcome = canister.execute(&message(entry))?;
+        let outcome = match call.kind {
+            CallKind::Update => self.execute(id, &message(entry))?,
+            CallKind::Query => canister.execute(&message(entry))?,
+        };
         Ok(receipt(outcome, |response| match response {
             Response::Reply(bytes) => Ok(bytes),
             Response::Reject(text) => Err(Reject::new(406, text)),

@@ -7,6 +7,7 @@
 //! - The formatting of code is `cargo fmt --check`'s business, not this one's.
 
 pub mod allowances;
+mod format;
 mod links;
 mod manifests;
 mod rust;
@@ -71,6 +72,7 @@ pub fn check_tree(tree: &Tree, allowances: &Allowances<'_>) -> Vec<Finding> {
     findings.extend(rust::check(&sources));
     findings.extend(sizes::check(&sources, allowances));
     findings.extend(text::check(tree, &sources));
+    findings.extend(format::check(tree));
     findings.extend(links::check(tree));
     findings.sort_by(|a, b| (&a.path, a.line, &a.message).cmp(&(&b.path, b.line, &b.message)));
     findings

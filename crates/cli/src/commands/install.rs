@@ -206,7 +206,7 @@ impl Request<'_> {
             return Err(output::rejected(what, reject));
         }
         if existing.is_none() {
-            network.name_canister(self.name, canister);
+            network.name_canister(self.name, canister)?;
         }
         Ok(Done { canister, mode, receipt })
     }

@@ -1,9 +1,13 @@
-//! An anonymous reservation of address space whose front part is accessible.
+//! A reservation of address space whose front part is accessible.
 //!
 //! Everything is reserved up front, without reserving swap (500 GiB would otherwise be refused), so that growing never
 //! moves the base. Growing and shrinking change protections: 1 to 2 µs at any size.
+//!
+//! The memory is anonymous, except that its front may be a private mapping of a file: what is written there stays in
+//! this process, and what was not shows the file's bytes.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,6 +34,8 @@ pub(crate) struct Mapping {
     capacity: usize,
     /// Accessible bytes from the base; a multiple of [`PAGE`].
     len: AtomicUsize,
+    /// Bytes from the base that are a file's.
+    file_len: AtomicUsize,
 }
 
 // SAFETY: a mapping is plain memory owned by this value. Nothing in it belongs to a thread; that only one thread touches
@@ -59,7 +65,13 @@ impl Mapping {
         }
         let base =
             NonNull::new(address.cast::<u8>()).expect("mmap does not return null for an address it chose");
-        let mapping = Self { base, reserved, capacity: shape.capacity, len: AtomicUsize::new(0) };
+        let mapping = Self {
+            base,
+            reserved,
+            capacity: shape.capacity,
+            len: AtomicUsize::new(0),
+            file_len: AtomicUsize::new(0),
+        };
         if !shape.huge_pages {
             // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which
             // is as good.
@@ -115,13 +127,49 @@ impl Mapping {
         Ok(())
     }
 
-    /// Drops the bytes from `len` on: inaccessible, and zero if grown back to.
+    /// Replaces the first `len` bytes, all accessible from now on, by those of a file, privately; what was written there
+    /// is dropped. The file must stay as long as it is; a file that is too short is refused.
+    pub fn map_file(&self, file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+        assert_eq!(len % PAGE, 0, "memories are made of whole pages");
+        if len == 0 {
+            return Ok(());
+        }
+        if len > self.capacity {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let file_bytes = std::fs::File::from(file.try_clone_to_owned()?).metadata()?.len();
+        if file_bytes < len as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: the range lies in this mapping, so that nothing of anybody else's is replaced, and no reference points
+        // into it. The descriptor is open; the mapping outlives it.
+        let address = unsafe {
+            libc::mmap(
+                self.base.as_ptr().cast(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        self.len.fetch_max(len, Ordering::Relaxed);
+        self.file_len.fetch_max(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Drops the bytes from `len` on: inaccessible, and zero if grown back to. Not for bytes that are a file's, which
+    /// would come back.
     pub fn shrink_to(&self, len: usize) -> io::Result<()> {
         let old = self.len();
         assert_eq!(len % PAGE, 0, "memories are made of whole pages");
         if len >= old {
             return Ok(());
         }
+        assert!(len >= self.file_len.load(Ordering::Relaxed), "committed bytes are never taken back");
         // SAFETY: `len < old <= reserved`, so the address stays inside our range.
         let start = unsafe { self.base.as_ptr().add(len) };
         // SAFETY: the range lies in this mapping, which is private and anonymous: its pages read as zero afterwards.

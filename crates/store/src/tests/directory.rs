@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{TemporaryDirectory, config};
-use crate::{Config, Error, ErrorKind, FileDisk, Opened, PageCount, PageIndex, Store};
+use crate::{Budget, Config, Error, ErrorKind, FileDisk, Opened, PageCount, PageIndex, Store, Work};
 
 fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> =
@@ -44,12 +44,12 @@ fn a_state_is_made_private_and_found_again() {
     store.close().unwrap();
 
     let root = disk.root();
-    assert_eq!(names(root), ["FORMAT", "LOCK", "blob", "head", "mem"]);
-    assert_eq!(names(&root.join("mem")), ["1.1"]);
-    for dir in [root.to_path_buf(), root.join("mem"), root.join("blob")] {
+    assert_eq!(names(root), ["CLEAN", "FORMAT", "LOCK", "blob", "catalog.redb", "mem", "wal"]);
+    assert_eq!(names(&root.join("mem")), ["1.base", "1.sum"]);
+    for dir in [root.to_path_buf(), root.join("mem"), root.join("blob"), root.join("wal")] {
         assert_eq!(fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
     }
-    for file in ["FORMAT", "LOCK", "head", "mem/1.1"] {
+    for file in ["FORMAT", "LOCK", "CLEAN", "catalog.redb", "mem/1.base", "mem/1.sum"] {
         assert_eq!(fs::metadata(root.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
     expect(Store::create(disk.clone(), &config()), ErrorKind::Format, "holds a Bedstone state already");
@@ -106,17 +106,18 @@ fn a_state_that_is_half_there_is_not_overwritten() {
     let store = Store::create(disk.clone(), &config()).unwrap();
     let mut change = store.begin();
     change.put(b"key", b"value");
+    change.create(PageCount::new(1)).unwrap();
     store.save(change).unwrap();
     drop(store);
     let format = fs::read(disk.root().join("FORMAT")).unwrap();
     fs::remove_file(disk.root().join("FORMAT")).unwrap();
-    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Format, "holds head and no FORMAT");
+    expect(Store::open_or_create(disk.clone(), &config()), ErrorKind::Format, "and no FORMAT");
     fs::write(disk.root().join("FORMAT"), format).unwrap();
     let (store, _) = Store::open(disk.clone(), &config()).unwrap();
     assert_eq!(store.metadata(b"key").unwrap().unwrap(), b"value");
     drop(store);
-    fs::remove_file(disk.root().join("head")).unwrap();
-    expect(Store::open_or_create(disk, &config()), ErrorKind::Damaged, "head");
+    fs::remove_file(disk.root().join("catalog.redb")).unwrap();
+    expect(Store::open_or_create(disk, &config()), ErrorKind::Damaged, "catalog.redb");
 }
 
 #[test]
@@ -141,11 +142,42 @@ fn a_directory_that_may_not_be_written_is_named() {
 fn names_that_are_not_ours_are_left_alone() {
     let directory = TemporaryDirectory::new("names");
     let disk = directory.disk("state");
-    drop(Store::create(disk.clone(), &config()).unwrap());
-    for name in ["mem/notes", "mem/01.1", "mem/7.3", "blob/notes", &format!("blob/{}", "a".repeat(64))] {
+    Store::create(disk.clone(), &config()).unwrap().close().unwrap();
+    for name in ["mem/notes", "mem/01.base", "mem/0.base", "wal/notes", "blob/notes"] {
         fs::write(disk.root().join(name), b"").unwrap();
     }
-    drop(Store::open(disk.clone(), &config()).unwrap());
-    assert_eq!(names(&disk.root().join("mem")), ["01.1", "notes"]);
+    fs::write(disk.root().join(format!("blob/{}", "a".repeat(64))), b"").unwrap();
+    let (store, _) = Store::open(disk.clone(), &config()).unwrap();
+    while store.step(std::time::Instant::now(), Budget::new(9)).unwrap() == Work::More {}
+    assert_eq!(names(&disk.root().join("mem")), ["01.base", "notes"]);
     assert_eq!(names(&disk.root().join("blob")), ["notes"]);
+    assert!(names(&disk.root().join("wal")).contains(&"notes".to_string()));
+}
+
+#[test]
+fn a_thousand_memories_take_few_descriptors() {
+    let directory = TemporaryDirectory::new("descriptors");
+    let disk = directory.disk("state");
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let store = Store::create(disk.clone(), &config()).unwrap();
+    let before = descriptors();
+    let mut change = store.begin();
+    let memories: Vec<_> = (0..2_000).map(|_| change.create(PageCount::new(9)).unwrap()).collect();
+    for memory in &memories {
+        change.grow(memory, PageCount::new(1));
+        change.image(memory, PageIndex::new(0), &[1; 4096]);
+    }
+    store.save(change).unwrap();
+    for memory in &memories {
+        drop(memory.map_source().unwrap());
+        memory.read(5, &mut [0]).unwrap();
+    }
+    // Other tests of this process open files, too.
+    assert!(descriptors() < before + 100);
+    let began = std::time::Instant::now();
+    drop((memories, store));
+    let (store, opened) = Store::open(disk, &config()).unwrap();
+    assert!(matches!(opened, Opened::Recovered { .. }));
+    assert_eq!(store.memories().unwrap().len(), 2_000);
+    assert!(began.elapsed() < Duration::from_secs(10));
 }

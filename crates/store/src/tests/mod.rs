@@ -11,11 +11,29 @@ use std::sync::Arc;
 
 use crate::sim::Random;
 use crate::{
-    BlobId, Change, Config, KeyRange, MapSource, Memory, MemoryId, Page, PageCount, PageIndex, Result, Store,
+    BlobId, Change, Class, Config, KeyRange, Memory, MemoryId, Page, PageCount, PageIndex, Result, Store,
 };
 
+/// As users have it, but for threads.
 fn config() -> Config {
-    Config::new([42; 32])
+    let mut config = Config::new([42; 32]);
+    config.background = false;
+    config.reserve_bytes = 1 << 16;
+    config
+}
+
+/// Segments of two pages, and a catalog that takes no time.
+fn tiny(seed: u64) -> Config {
+    let mut config = config().with_plain_catalog();
+    config.seed[..8].copy_from_slice(&seed.to_le_bytes());
+    config.segment_bytes = 8192;
+    config.reserve_bytes = 8192;
+    config.checkpoint_log_bytes = 20_000;
+    config.checkpoint_pages = 8;
+    config.log_bytes_max = 40_000;
+    config.pending_pages_max = 16;
+    config.slice_pages = 2;
+    config
 }
 
 /// What a store is expected to hold.
@@ -28,6 +46,7 @@ struct Model {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ModelMemory {
+    class: Class,
     capacity: PageCount,
     pages: PageCount,
     image: BTreeMap<PageIndex, Page>,
@@ -47,14 +66,10 @@ impl Model {
             model.metadata.insert(key.to_vec(), value.to_vec());
             ControlFlow::Continue(())
         })?;
-        let state = store.state()?;
-        let memories: Vec<_> = state.tables.memories.values().map(|entry| entry.memory.clone()).collect();
-        let blobs: Vec<_> = state.tables.blobs.iter().map(|(id, entry)| (*id, entry.references)).collect();
-        drop(state);
-        for memory in memories {
+        for memory in store.memories()? {
             model.memories.insert(memory.id(), of_memory(&memory)?);
         }
-        for (id, references) in blobs.into_iter().filter(|(_, references)| *references > 0) {
+        for (id, references) in store.blobs()? {
             model.blobs.insert(id, ModelBlob { bytes: store.blob(id)?, references });
         }
         Ok(model)
@@ -62,7 +77,7 @@ impl Model {
 }
 
 fn of_memory(memory: &Memory) -> Result<ModelMemory> {
-    let MapSource::Image(image) = memory.map_source();
+    let image = memory.image()?;
     assert_eq!(image.pages(), memory.pages());
     let image: BTreeMap<_, _> = image.nonzero_pages().map(|(index, page)| (index, *page)).collect();
     let mut bytes = vec![0; usize::try_from(memory.pages().bytes()).unwrap()];
@@ -73,7 +88,7 @@ fn of_memory(memory: &Memory) -> Result<ModelMemory> {
         assert_eq!(page, expected, "page {index} of memory {}", memory.id());
     }
     assert!(image.values().all(|page| *page != [0; 4096]), "the image visits a page of zeros");
-    Ok(ModelMemory { capacity: memory.capacity(), pages: memory.pages(), image })
+    Ok(ModelMemory { class: memory.class(), capacity: memory.capacity(), pages: memory.pages(), image })
 }
 
 /// Adds a random step to a change, and to what the store should hold after it.
@@ -84,7 +99,10 @@ fn random_step(store: &Store, change: &mut Change, model: &mut Model, random: &m
             let memory = change.create(capacity)?;
             let pages = PageCount::new(1 + u32::try_from(random.below(2)).unwrap());
             change.grow(&memory, pages);
-            model.memories.insert(memory.id(), ModelMemory { capacity, pages, image: BTreeMap::new() });
+            model.memories.insert(
+                memory.id(),
+                ModelMemory { class: Class::Live, capacity, pages, image: BTreeMap::new() },
+            );
         }
         2 => {
             let key = vec![b'k', u8::try_from(random.below(8)).unwrap()];
@@ -133,6 +151,9 @@ fn memory_step(
         model.memories.remove(&id);
         return Ok(());
     }
+    if expected.class == Class::Frozen {
+        return Ok(());
+    }
     if step == 8 {
         let more = u32::try_from(random.below(3)).unwrap();
         expected.pages = PageCount::new((expected.pages.get() + more).min(expected.capacity.get()));
@@ -144,8 +165,8 @@ fn memory_step(
     let mut after = before;
     match random.below(4) {
         0 => after = [0; 4096],
-        1 => after.fill_with(|| random.next() as u8),
-        _ => after[random.below(4096)] = random.next() as u8,
+        1 => after.fill_with(|| random.number() as u8),
+        _ => after[random.below(4096)] = random.number() as u8,
     }
     if step == 9 {
         change.image(&memory, index, &after);
@@ -160,17 +181,17 @@ fn memory_step(
 }
 
 /// A directory of its own for a test on real files, removed at the end.
-struct TemporaryDirectory(std::path::PathBuf);
+pub(crate) struct TemporaryDirectory(std::path::PathBuf);
 
 impl TemporaryDirectory {
-    fn new(name: &str) -> TemporaryDirectory {
+    pub(crate) fn new(name: &str) -> TemporaryDirectory {
         let path = std::env::temp_dir().join(format!("bedstone-store-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         TemporaryDirectory(path)
     }
 
-    fn disk(&self, name: &str) -> Arc<crate::FileDisk> {
+    pub(crate) fn disk(&self, name: &str) -> Arc<crate::FileDisk> {
         Arc::new(crate::FileDisk::new(self.0.join(name)))
     }
 }
