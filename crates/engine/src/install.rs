@@ -10,7 +10,8 @@
 
 use std::sync::Arc;
 
-use bedstone_instrument::abi::WASM_PAGE_BYTES;
+use bedstone_instrument::abi::{DeclaredMemory, WASM_PAGE_BYTES};
+use bedstone_instrument::limits;
 use ic_principal::Principal;
 
 use crate::canister::{Canister, refused};
@@ -208,6 +209,9 @@ impl Canister {
         let module = &installation.module;
         let declared = &module.manifest().memories;
         let kept = if keep { old.heaps.len().min(declared.len()) } else { 0 };
+        for (heap, ty) in old.heaps[..kept].iter().zip(declared) {
+            check_fits(heap, ty).map_err(Stop::Fault)?;
+        }
         // What can fail comes first, then the old module's memories are moved.
         for (heap, ty) in old.heaps[..kept].iter().zip(declared) {
             let least = usize::try_from(ty.wasm_pages_min * WASM_PAGE_BYTES).expect("validated");
@@ -269,6 +273,20 @@ fn keeps_heap(old: &Module, new: &Module, asked: Option<WasmMemoryPersistence>) 
         )),
         None => Ok(false),
     }
+}
+
+/// Whether a kept memory can be the new module's.
+fn check_fits(heap: &Heap, ty: &DeclaredMemory) -> Result<(), Fault> {
+    let bytes = heap.live.len() as u64;
+    if ty.memory64 || bytes <= limits::HEAP32_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "Invalid upgrade option: memory {} has {bytes} bytes and cannot be kept as the 32-bit memory that the new module \
+         declares",
+        ty.index
+    );
+    Err(Fault::new(504, text))
 }
 
 /// Compiling code that the subnet already knows costs a hundredth.

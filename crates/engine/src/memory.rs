@@ -20,8 +20,8 @@ pub(crate) const GUARD_BYTES: u64 = 32 << 20;
 
 const STABLE: Shape = shape(STABLE_WASM_PAGES_MAX * WASM_PAGE_BYTES);
 const TRACKING: Shape = shape(RESERVATION_BYTES);
-const HEAP32: Shape = shape(RESERVATION_BYTES);
-const HEAP64: Shape = shape(limits::HEAP64_BYTES_MAX);
+/// One shape for both widths: an upgrade may keep a 32-bit memory for a module that declares a 64-bit one.
+const HEAP: Shape = shape(limits::HEAP64_BYTES_MAX);
 
 const fn shape(bytes: u64) -> Shape {
     // Stable pages and map bytes are touched far apart: a huge page would copy or clear 2 MiB for each.
@@ -84,7 +84,6 @@ impl Tracking {
 
 /// A memory of the declared minimum size, or of `bytes` if that is more.
 pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64) -> io::Result<Heap> {
-    let shape = if ty.memory64 { HEAP64 } else { HEAP32 };
     let len = bytes.max(ty.wasm_pages_min * WASM_PAGE_BYTES) as usize;
-    Ok(Heap::new(Arc::new(Mapping::with_len(shape, len)?), Mapping::with_len(shape, len)?))
+    Ok(Heap::new(Arc::new(Mapping::with_len(HEAP, len)?), Mapping::with_len(HEAP, len)?))
 }

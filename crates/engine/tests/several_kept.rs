@@ -230,3 +230,39 @@ fn kept_memories_grow_to_the_new_minimum() {
         }
     });
 }
+
+/// A kept memory may be declared with another width, unless it is too large for that.
+#[test]
+fn kept_memories_change_their_width() {
+    with_stack(|| {
+        for (mode, engine) in several::engines() {
+            let (mut subject, mut model) = worked(&engine, &TWO);
+            for (value, widths) in (2..).zip([[true, false], [false, false], TWO]) {
+                let outcome = subject.install(&wat(&widths, "new"), upgrade(WasmMemoryPersistence::Keep));
+                assert_eq!(outcome.response, Response::None, "{mode}");
+                let mut next = Model::new(&widths, "new");
+                (next.memories, next.stable) = (model.memories, model.stable);
+                model = next;
+                check(mode, &subject.canister, &model);
+                fail_one(&mut subject, &model, &work(&widths, 60));
+                run_one(&mut subject, &mut model, &work(&widths, value));
+                check(mode, &subject.canister, &model);
+            }
+            let large = format!("(module (memory 1) (memory i64 65537) {KEEPS})");
+            let mut subject = Subject::installed(&engine, &large);
+            let narrow = format!("(module (memory 1) (memory 1) {KEEPS})");
+            let Response::Trapped(fault) =
+                subject.install(&narrow, upgrade(WasmMemoryPersistence::Keep)).response
+            else {
+                panic!("{mode}: the upgrade succeeded");
+            };
+            assert!(
+                fault.code == 504 && fault.detail.contains("memory 1 has 4295032832 bytes"),
+                "{mode}: {fault:?}"
+            );
+            assert_eq!([0, 1].map(|m| subject.canister.memory_bytes(m)), [65_536, 4_295_032_832], "{mode}");
+            let outcome = subject.install(&large, upgrade(WasmMemoryPersistence::Keep));
+            assert_eq!(outcome.response, Response::None, "{mode}");
+        }
+    });
+}

@@ -109,7 +109,7 @@ pub struct CanisterStatus {
     pub controllers: Vec<Principal>,
     /// Goes up with every change.
     pub version: u64,
-    /// Bytes of heap.
+    /// Bytes of heap: of all memories that the module declares.
     pub heap_bytes: u64,
     /// Bytes of stable memory.
     pub stable_bytes: u64,
@@ -267,7 +267,7 @@ impl Subnet {
                 module_hash: canister.module().map(|module| module.hash()),
                 controllers: system.controllers.clone(),
                 version: system.version,
-                heap_bytes: canister.heap_bytes(),
+                heap_bytes: (0..canister.memory_count()).map(|index| canister.memory_bytes(index)).sum(),
                 stable_bytes: canister.stable_bytes(),
                 cycles: system.cycles,
             }
