@@ -21,7 +21,7 @@
 //!   (import "ic0" "stable64_write" (func (param i64 i64 i64)))     ;; kept, never called
 //!   (memory 1)                                                     ;; 0: the canister's own
 //!   (memory i64 0 8192000)                                         ;; 1: stable memory
-//!   (memory 2081 2081)                                             ;; 2: tracking
+//!   (memory 2080 2080)                                             ;; 2: tracking
 //!   (global $counter (export "bedstone:counter") (mut i64) (i64.const 0))
 //!   (func (export "canister_update t")
 //!     …charge 9…
@@ -32,7 +32,7 @@
 //!
 //! Reading order: `parse` makes [`info`]; `validate` refuses what the IC refuses and, in the same `walk`, hands each
 //! function to `body`, which applies `meter` and `barrier` to it; `stable`, `tracking` and `wrappers` write the functions
-//! that are added; `encode` writes the module.
+//! that are added, `memories` says what the canister declares itself; `encode` writes the module.
 #![forbid(unsafe_code)]
 
 pub mod abi;
