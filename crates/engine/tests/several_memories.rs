@@ -244,3 +244,59 @@ fn each_memory_has_its_own_maximum() {
         assert_eq!(several::memory(&subject.canister, 1), vec![0; 16 * PAGE]);
     });
 }
+
+/// As many memories as a module may declare, one of them imported: maps, globals and stable map then stand far up in the
+/// tracking memory.
+#[test]
+fn as_many_memories_as_there_may_be() {
+    const COUNT: usize = 98;
+    let ty = |m: usize| if m.is_multiple_of(2) { "i64" } else { "i32" };
+    let memories: String = (1..COUNT).map(|m| format!("(memory {} 2)", ty(m))).collect();
+    let each =
+        |text: &dyn Fn(usize, &str) -> String| -> String { (0..COUNT).map(|m| text(m, ty(m))).collect() };
+    let change = each(&|m, ty| {
+        format!(
+            "(i32.store {m} ({ty}.const 4094) (i32.const {m})) (memory.fill {m} ({ty}.const 70000) (i32.const {m}) ({ty}.const 10000))
+             (drop (memory.grow {m} ({ty}.const 1)))"
+        )
+    });
+    let wat = format!(
+        r#"(module (import "env" "memory" (memory i64 2))
+        (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
+        (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
+        {memories} (global $g (mut i64) (i64.const 5))
+        (func (export "canister_init") (drop (call $grow (i64.const 1))))
+        (func $change {change} (call $write (i64.const 4090) (i64.const 70000) (i64.const 8)) (global.set $g (i64.const 6)))
+        (func (export "canister_update change") call $change)
+        (func (export "canister_update trap") call $change (call $write (i64.const 4090) (i64.const 0) (i64.const 8)) unreachable))"#
+    );
+    with_stack(move || {
+        for (mode, engine) in several::engines() {
+            let mut subject = Subject::installed(&engine, &wat);
+            for _ in 0..2 {
+                let outcome = subject.update("trap", &[]);
+                // Memory 0 stores zeroes, which change nothing.
+                assert_eq!(
+                    outcome.heap_pages_dirtied,
+                    4 * (COUNT as u64 - 1),
+                    "{mode}: {:?}",
+                    outcome.response
+                );
+                assert!(
+                    (0..COUNT).all(|m| several::memory(&subject.canister, m) == vec![0; 32 * PAGE]),
+                    "{mode}"
+                );
+                assert_eq!(subject.canister.globals()[..8], 5_u64.to_le_bytes(), "{mode}");
+            }
+            let outcome = subject.update("change", &[]);
+            assert_eq!((outcome.response, outcome.stable_pages_dirtied), (Response::None, 2), "{mode}");
+            for m in 0..COUNT {
+                let mut expected = vec![0; 48 * PAGE];
+                expected[4094] = m as u8;
+                expected[70_000..80_000].fill(m as u8);
+                assert!(several::memory(&subject.canister, m) == expected, "{mode}: memory {m}");
+            }
+            assert_eq!(subject.canister.globals()[..8], 6_u64.to_le_bytes(), "{mode}");
+        }
+    });
+}
