@@ -33,7 +33,8 @@ pub(crate) struct Live {
     queries: HashMap<String, EntryFunction>,
     composite_queries: HashMap<String, EntryFunction>,
     /// Lengths of the declared memories and of stable memory that the instance knows.
-    known_lengths: Vec<usize>,
+    known_heaps: Vec<usize>,
+    known_stable: usize,
 }
 
 /// What to call.
@@ -113,7 +114,8 @@ impl Live {
             updates: HashMap::new(),
             queries: HashMap::new(),
             composite_queries: HashMap::new(),
-            known_lengths: lengths(memories).collect(),
+            known_heaps: memories.heaps.iter().map(|heap| heap.len()).collect(),
+            known_stable: memories.stable.len(),
         };
         live.find_methods(compiled);
         Ok(live)
@@ -154,7 +156,9 @@ impl Live {
 
     /// Makes the instance see the mappings' lengths: growing by nothing rewrites the cached one.
     fn refresh(&mut self) -> Result<(), Error> {
-        if lengths(&self.store.data().memories).eq(self.known_lengths.iter().copied()) {
+        let memories = &self.store.data().memories;
+        let known = memories.heaps.iter().zip(&self.known_heaps).all(|(heap, known)| heap.len() == *known);
+        if known && memories.stable.len() == self.known_stable {
             return Ok(());
         }
         for memory in &self.growing {
@@ -165,8 +169,11 @@ impl Live {
     }
 
     fn know_lengths(&mut self) {
-        self.known_lengths.clear();
-        self.known_lengths.extend(lengths(&self.store.data().memories));
+        let memories = &self.store.data().memories;
+        for (known, heap) in self.known_heaps.iter_mut().zip(&memories.heaps) {
+            *known = heap.len();
+        }
+        self.known_stable = memories.stable.len();
     }
 
     /// Calls `target`, which exists, with `MessageState` prepared.
@@ -200,10 +207,6 @@ impl Live {
     pub fn restore_globals(&mut self) -> Result<bool, Error> {
         Ok(self.restore_globals.call(&mut self.store, ()).map_err(Error::machine)? != 0)
     }
-}
-
-fn lengths(memories: &Memories) -> impl Iterator<Item = usize> {
-    memories.heaps.iter().chain([&memories.stable]).map(|mapping| mapping.len())
 }
 
 /// A trap of Wasmtime's in the IC's words.
