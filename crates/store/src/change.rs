@@ -174,6 +174,15 @@ impl Change {
             && self.effects.blob_references.values().all(|change| *change == 0)
     }
 
+    /// Takes a part out that could have been a change of its own, for a mistake to make one of it.
+    pub(crate) fn split(&mut self) -> Option<Change> {
+        let is_large = self.effects.memories.len() > 1;
+        let (id, change) = is_large.then(|| self.effects.memories.pop_first())??;
+        let mut first = Change::new(self.core.clone());
+        first.effects.memories.insert(id, change);
+        Some(first)
+    }
+
     pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.core, core)
     }

@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// Gives a change its place in the order and installs it.
-    pub(crate) fn append(self: &Arc<Self>, change: Change) -> Result<Lsn> {
+    pub(crate) fn append(self: &Arc<Self>, mut change: Change) -> Result<Lsn> {
         self.health.check()?;
         assert!(change.is_of(self), "the change was begun on another store");
         change.check_sizes()?;
@@ -123,6 +123,11 @@ impl Core {
             return Ok(self.group.published().last);
         }
         let Some(directory) = &self.directory else { return self.append_in_ram(change) };
+        if mutant!(ONE_RECORD_PER_MEMORY)
+            && let Some(part) = change.split()
+        {
+            self.append(part)?;
+        }
         self.make_room()?;
         let (parts, entries, effects) = change.encode();
         let body_bytes = parts.iter().map(|part| part.len() as u64).sum();

@@ -208,7 +208,9 @@ pub(crate) fn described(disk: &dyn Disk, path: &RelPath) -> String {
 /// The parts of a write as one.
 #[cfg(any(test, feature = "sim"))]
 pub(crate) fn joined(parts: &[io::IoSlice<'_>]) -> Vec<u8> {
-    parts.iter().flat_map(|part| part.iter().copied()).collect()
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes
 }
 
 /// The name of the file that carries the lock.

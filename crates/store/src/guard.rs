@@ -27,7 +27,8 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) fn check(&self) -> Result<()> {
-        if self.has_ended.load(Ordering::Acquire) { Err(self.error()) } else { Ok(()) }
+        let has_ended = self.has_ended.load(Ordering::Acquire) && !mutant!(WRITE_AFTER_POISON);
+        if has_ended { Err(self.error()) } else { Ok(()) }
     }
 
     /// What every call answers after the end.

@@ -65,9 +65,6 @@ mod group;
 mod guard;
 mod log;
 mod memory;
-#[cfg(feature = "mutants")]
-pub mod mutants;
-#[cfg(not(feature = "mutants"))]
 mod mutants;
 mod page;
 mod record;
@@ -78,6 +75,9 @@ mod scratch;
 mod segment;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub mod simulate;
 mod sync;
 mod tables;
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Seeded mistakes: each defence of the store can be switched off by name, so that the tests can prove that
 //! they would notice.
 //!
-//! - Without the feature `mutants` every branch is the constant `false`.
+//! - Without the feature `mutants`, and outside tests, every branch is the constant `false`.
 //! - A mistake is active on the thread that asked for it only, and at most one at a time.
 
 /// Whether the mistake of that name is active.
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 macro_rules! mutant {
     ($name:ident) => {
         $crate::mutants::is_active(stringify!($name))
@@ -13,7 +13,7 @@ macro_rules! mutant {
 }
 
 /// Whether the mistake of that name is active: never, in what is shipped.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(any(test, feature = "mutants")))]
 macro_rules! mutant {
     ($name:ident) => {
         false
@@ -22,7 +22,7 @@ macro_rules! mutant {
 
 pub(crate) use mutant;
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 mod active {
     use std::cell::Cell;
 
@@ -31,7 +31,7 @@ mod active {
     }
 
     /// Makes one mistake active on this thread, or none.
-    pub fn activate(name: Option<&'static str>) {
+    pub(crate) fn activate(name: Option<&'static str>) {
         ACTIVE.set(name);
     }
 
@@ -40,7 +40,7 @@ mod active {
     }
 }
 
-#[cfg(feature = "mutants")]
-pub use active::activate;
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
+pub(crate) use active::activate;
+#[cfg(any(test, feature = "mutants"))]
 pub(crate) use active::is_active;

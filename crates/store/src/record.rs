@@ -402,3 +402,134 @@ fn decode_pages<S: Source>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::sim::Random;
+
+    fn entries() -> Vec<Entry<'static>> {
+        let memory = MemoryId::new(7);
+        vec![
+            Entry::Create { memory, class: Class::Frozen, capacity: PageCount::new(9), source: None },
+            Entry::Create {
+                memory,
+                class: Class::Live,
+                capacity: PageCount::new(u32::MAX),
+                source: Some(MemoryId::new(3)),
+            },
+            Entry::Grow { memory, pages: PageCount::new(8) },
+            Entry::Put { key: b"", value: b"" },
+            Entry::Put { key: b"key", value: &[5; 100] },
+            Entry::Delete { key: b"another key" },
+            Entry::Blob { id: BlobId::new([4; 32]), change: i32::MIN },
+            Entry::Drop { memory },
+        ]
+    }
+
+    fn body() -> (Vec<u8>, u32) {
+        let mut bytes = Vec::new();
+        for entry in entries() {
+            encode(&entry, &mut bytes);
+            assert!(bytes.len().is_multiple_of(8));
+        }
+        bytes.extend_from_slice(&pages_head(MemoryId::new(7), 2));
+        bytes.extend_from_slice(&page_head(1, 11, 0b101));
+        bytes.extend_from_slice(&[1; 128]);
+        bytes.extend_from_slice(&page_head(5, 12, 1 << 63));
+        bytes.extend_from_slice(&[2; 64]);
+        (bytes, u32::try_from(entries().len()).unwrap() + 1)
+    }
+
+    /// Whether the bytes are a body.
+    fn decodes(bytes: &[u8], entries: u32) -> bool {
+        decode(&mut &*bytes, bytes.len() as u64, entries, &mut |_| Ok(())).is_ok()
+    }
+
+    #[test]
+    fn a_body_reads_back() {
+        let (bytes, count) = body();
+        let mut expected = entries();
+        let memory = MemoryId::new(7);
+        let (first, second) = (vec![1; 128], vec![2; 64]);
+        let at = bytes.len() as u64;
+        let page = |index, sum, mask, blocks, at| {
+            let index = PageIndex::new(index);
+            Entry::Page { memory, index, sum, mask, blocks, at }
+        };
+        expected.push(page(1, 11, 0b101, &first, at - 64 - 16 - 128));
+        expected.push(page(5, 12, 1 << 63, &second, at - 64));
+        let mut found = 0;
+        decode(&mut bytes.as_slice(), bytes.len() as u64, count, &mut |entry| {
+            assert_eq!(entry, expected[found]);
+            found += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, expected.len());
+    }
+
+    #[test]
+    fn no_body_makes_it_panic() {
+        let (bytes, count) = body();
+        for length in 0..bytes.len() {
+            assert!(!decodes(&bytes[..length], count), "{length} bytes");
+        }
+        assert!(!decodes(&bytes, count - 1) && !decodes(&bytes, count + 1));
+        let mut random = Random(1);
+        for _ in 0..200_000 {
+            let mut bytes = bytes.clone();
+            for _ in 0..1 + random.below(4) {
+                let at = random.below(bytes.len());
+                bytes[at] = [0, 1, 0xff, random.number() as u8][random.below(4)];
+            }
+            // Some are bodies like any other; what matters is that all of them end.
+            decodes(&bytes, count);
+        }
+    }
+
+    #[test]
+    fn pages_that_are_out_of_order_or_unchanged_are_refused() {
+        let memory = MemoryId::new(7);
+        for (pages, is_right) in [
+            (&[(1, 1), (2, 1)][..], true),
+            (&[(2, 1), (1, 1)], false),
+            (&[(2, 1), (2, 1)], false),
+            (&[(2, 0)], false),
+        ] {
+            let mut bytes = pages_head(memory, pages.len() as u32).to_vec();
+            for (index, mask) in pages {
+                bytes.extend_from_slice(&page_head(*index, 0, *mask));
+                bytes.extend_from_slice(&vec![0; 64 * mask.count_ones() as usize]);
+            }
+            assert_eq!(decodes(&bytes, 1), is_right, "{pages:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_follows_only_the_record_before_it() {
+        let keys = Format::from_seed(&[1; 32], 8192).keys();
+        let (lsn, durable) = (Lsn::new(9), Lsn::new(8));
+        let header = Header { entries: 3, lsn, durable, body_bytes: 100, body_hash: [6; 32] };
+        let previous = [2; 32];
+        let (sealed, link) = header.seal(&keys, &previous);
+        let bytes = header_bytes(&sealed, &link, &keys);
+        assert_eq!(Header::decode(&bytes, &keys), Some(header));
+        assert_eq!(Header::decode_next(&bytes, &keys, &previous, lsn), Some((header, link)));
+        assert_eq!(Header::decode_next(&bytes, &keys, &link, lsn), None);
+        assert_eq!(Header::decode_next(&bytes, &keys, &previous, durable), None);
+        let other = Format::from_seed(&[2; 32], 8192).keys();
+        assert_eq!(Header::decode(&bytes, &other), None);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::decode_next(&flipped, &keys, &previous, lsn), None, "bit {bit}");
+            let alone = Header::decode(&flipped, &keys);
+            assert!(alone.is_none() || LINK.contains(&(bit / 8)), "bit {bit}");
+        }
+        assert_eq!(record_bytes(0), 128);
+        assert_eq!(record_bytes(1), 192);
+        assert_eq!(record_bytes(u64::MAX), u64::MAX);
+    }
+}

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crate::apply::{Applied, Apply};
 use crate::blob::{BLOB_DIR, blob_path, is_blob_name, read_whole};
-use crate::catalog::{Catalog, CatalogChange, Head};
+use crate::catalog::{CATALOG_NAME, CATALOG_TEMPORARY, Catalog, CatalogChange, Head};
 use crate::checkpoint::{Checkpoint, RESERVE_NAME};
 use crate::config::{Config, Durability};
 use crate::core::{Core, Directory, FIRST_MEMORY, RESERVED_MEMORIES, TEMPORARY, replace, sync_dir};
@@ -168,9 +168,14 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<
     }
     let health = Arc::new(Health::default());
     let disk: Arc<dyn Disk> = Arc::new(Guard::new(disk, health.clone()));
-    for name in log_names(&*disk).unwrap_or_default() {
-        let path = name.path();
-        disk.unlink(&path).map_err(|error| Error::writing(&described(&*disk, &path), error))?;
+    // What an interrupted creation left may have a name that is only visible: the new files get new names.
+    let catalogs = [CATALOG_NAME, CATALOG_TEMPORARY].map(RelPath::new);
+    let segments_left = log_names(&*disk).unwrap_or_default().into_iter().map(LogName::path);
+    for path in segments_left.chain(catalogs) {
+        match disk.unlink(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(|error| Error::writing(&described(&*disk, &path), error))?,
+        }
     }
     for dir in DIRS {
         make_dir(&*disk, dir)?;
@@ -555,7 +560,7 @@ fn look(disk: &dyn Disk) -> Result<Found> {
 fn is_left_by_create(disk: &dyn Disk, name: &str) -> bool {
     let names = |dir: &str| disk.list(&RelPath::new(dir)).unwrap_or_else(|_| vec!["unknown".to_string()]);
     match name.strip_suffix(TEMPORARY).unwrap_or(name) {
-        LOCK_NAME | crate::catalog::CATALOG_NAME => true,
+        LOCK_NAME | CATALOG_NAME => true,
         MEMORY_DIR | BLOB_DIR => names(name).is_empty(),
         LOG_DIR => names(name)
             .iter()

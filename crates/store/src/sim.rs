@@ -65,6 +65,8 @@ pub struct Faults {
     pub stop: Option<u64>,
     /// Operations that fail, and happen in part, with this number of the operating system.
     pub fail: Vec<(u64, i32)>,
+    /// Syncs of files that fail with this number, counted by themselves.
+    pub fail_syncs: Vec<(u64, i32)>,
     /// Reads that fail with this number.
     pub fail_reads: Vec<(u64, i32)>,
     /// Every operation fails with this number and does nothing.
@@ -126,7 +128,11 @@ impl Default for Model {
 /// The disk. Everything opened before a [`crash`](SimDisk::crash) fails after it.
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    interrupt: Arc<Interrupt>,
 }
+
+/// What happens in the midst of the next sync of a file.
+type Interrupt = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
 #[derive(Clone)]
 struct State {
@@ -143,8 +149,11 @@ struct State {
     stopped: bool,
     operations: u64,
     reads: u64,
+    syncs: u64,
+    /// Operations and reads that were made to fail.
+    failures: u64,
     /// The counts when the faults were set.
-    faults_from: (u64, u64),
+    faults_from: Counts,
     random: Random,
     /// How many crashes there were: handles are of one life.
     life: u64,
@@ -152,6 +161,9 @@ struct State {
     trace_hash: u64,
     trace: Option<Vec<String>>,
 }
+
+/// Operations, reads and syncs.
+type Counts = (u64, u64, u64);
 
 /// How the disk answers the request for an operation.
 #[derive(PartialEq, Eq)]
@@ -194,14 +206,19 @@ impl State {
         }
         let at = self.operations - self.faults_from.0;
         if let Some(error) = self.faults.refuse {
+            self.failures += 1;
             return Err(errno(error));
         }
         if self.faults.stop.is_some_and(|stop| at >= stop) {
+            self.failures += 1;
             self.stopped = true;
             return Ok(Goes::Last);
         }
         match self.faults.fail.iter().find(|(fails, _)| *fails == at) {
-            Some((_, error)) => Ok(Goes::Half(*error)),
+            Some((_, error)) => {
+                self.failures += 1;
+                Ok(Goes::Half(*error))
+            }
             None => Ok(Goes::Well),
         }
     }
@@ -320,7 +337,7 @@ impl State {
         files.retain(|file, _| named.contains(file));
         unclean.retain(|file| files.get(file).is_some_and(|file| !file.is_clean()));
         self.faults = Faults::none();
-        self.faults_from = (self.operations, self.reads);
+        self.faults_from = (self.operations, self.reads, self.syncs);
         self.stopped = false;
         self.life += 1;
         self.lock = Arc::new(());
@@ -342,7 +359,9 @@ impl SimDisk {
             stopped: false,
             operations: 0,
             reads: 0,
-            faults_from: (0, 0),
+            syncs: 0,
+            failures: 0,
+            faults_from: (0, 0, 0),
             random: Random(seed),
             life: 0,
             lock: Arc::new(()),
@@ -352,7 +371,7 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> Arc<SimDisk> {
-        Arc::new(SimDisk { state: Arc::new(Mutex::new(state)) })
+        Arc::new(SimDisk { state: Arc::new(Mutex::new(state)), interrupt: Arc::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -368,13 +387,19 @@ impl SimDisk {
     /// Decides what will go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
-        state.faults_from = (state.operations, state.reads);
+        state.faults_from = (state.operations, state.reads, state.syncs);
         state.faults = faults;
     }
 
     /// Limits what the files may take together, in bytes.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.state().room = bytes;
+    }
+
+    /// Does something in the midst of the next sync of a file: after all that was written before it, and
+    /// before anything becomes durable. What is done may use the disk.
+    pub fn set_interrupt(&self, interrupt: Option<Box<dyn FnOnce() + Send>>) {
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
     }
 
     /// Begins to keep a line for each operation.
@@ -402,6 +427,11 @@ impl SimDisk {
         self.state().reads
     }
 
+    /// Operations and reads that failed so far, for want of room too.
+    pub fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
     /// Whether the operation that [`Faults::stop`] named was reached.
     pub fn is_stopped(&self) -> bool {
         self.state().stopped
@@ -417,7 +447,7 @@ impl SimDisk {
     pub fn fork(&self) -> Arc<SimDisk> {
         let mut state = self.state().clone();
         state.lock = Arc::new(());
-        (state.operations, state.reads, state.faults_from) = (0, 0, (0, 0));
+        (state.operations, state.reads, state.syncs, state.faults_from) = (0, 0, 0, (0, 0, 0));
         SimDisk::from_state(state)
     }
 

@@ -128,7 +128,8 @@ fn apply<K: Ord + Clone, V: Clone>(rows: &mut BTreeMap<K, V>, changes: &BTreeMap
 
 fn write(disk: &dyn Disk, tables: &Tables) -> Result<()> {
     let file = name(disk);
-    let (path, temporary) = (RelPath::new(CATALOG_NAME), RelPath::new(CATALOG_TEMPORARY));
+    let path = RelPath::new(CATALOG_NAME);
+    let temporary = RelPath::new(if mutant!(HEAD_IN_PLACE) { CATALOG_NAME } else { CATALOG_TEMPORARY });
     let writing = |error| Error::writing(&file, error);
     let handle = disk.open(&temporary, Open::Create).map_err(writing)?;
     handle.write_at(0, &[io::IoSlice::new(&tables.encode())]).map_err(writing)?;

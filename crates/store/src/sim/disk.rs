@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::file::CHUNK_BYTES;
 use super::tree::Node;
-use super::{EIO, ENOSPC, Goes, SimDisk, State, errno};
+use super::{EIO, ENOSPC, Goes, Interrupt, SimDisk, State, errno};
 use crate::disk::{Cloned, Disk, DiskFile, FileSystem, Lock, Open, RelPath, Space, joined};
 
 impl Disk for SimDisk {
@@ -52,7 +52,8 @@ impl Disk for SimDisk {
                 file
             }
         };
-        Ok(Arc::new(SimHandle { state: self.state.clone(), file, life: state.life, how, path: path.into() }))
+        let (disk, interrupt) = (self.state.clone(), self.interrupt.clone());
+        Ok(Arc::new(SimHandle { state: disk, interrupt, file, life: state.life, how, path: path.into() }))
     }
 
     fn rename(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
@@ -143,6 +144,7 @@ impl Disk for SimDisk {
         }
         goes.result()?;
         if full {
+            state.failures += 1;
             return Err(errno(ENOSPC));
         }
         Ok(if state.model.shares_blocks { Cloned::Shared } else { Cloned::Copied { bytes } })
@@ -173,6 +175,7 @@ impl Disk for SimDisk {
 
 struct SimHandle {
     state: Arc<Mutex<State>>,
+    interrupt: Arc<Interrupt>,
     file: u64,
     life: u64,
     how: Open,
@@ -196,7 +199,9 @@ impl DiskFile for SimHandle {
         state.reads += 1;
         let count = state.reads - state.faults_from.1;
         if let Some((_, error)) = state.faults.fail_reads.iter().find(|(fails, _)| *fails == count) {
-            return Err(errno(*error));
+            let error = *error;
+            state.failures += 1;
+            return Err(errno(error));
         }
         if !state.file(self.file).read(at, buf) {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -220,7 +225,11 @@ impl DiskFile for SimHandle {
         let length = if goes == Goes::Well { fits } else { state.random.below(fits + 1) };
         state.file_mut(self.file).write(at, &bytes[..length]);
         goes.result()?;
-        if fits < bytes.len() { Err(errno(ENOSPC)) } else { Ok(()) }
+        if fits < bytes.len() {
+            state.failures += 1;
+            return Err(errno(ENOSPC));
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -246,8 +255,20 @@ impl DiskFile for SimHandle {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let interrupt = self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(interrupt) = interrupt {
+            interrupt();
+        }
         let mut state = self.state()?;
-        let goes = state.operation("sync", &self.path, [0; 2])?;
+        let mut goes = state.operation("sync", &self.path, [0; 2])?;
+        state.syncs += 1;
+        let count = state.syncs - state.faults_from.2;
+        if goes == Goes::Well
+            && let Some((_, error)) = state.faults.fail_syncs.iter().find(|(fails, _)| *fails == count)
+        {
+            goes = Goes::Half(*error);
+            state.failures += 1;
+        }
         match goes {
             Goes::Well if !state.faults.ignore_syncs => {
                 let file = state.file_mut(self.file);

@@ -434,3 +434,30 @@ fn the_same_seed_does_the_same() {
     assert!((2..6).any(|seed| run(1, 100).2 != run(seed, 100).2));
     assert_ne!(run(1, 100).0, run(1, 101).0);
 }
+
+#[test]
+fn something_may_happen_in_the_midst_of_a_sync() {
+    let (disk, file) = with_file(&[0; 512]);
+    write(&file, 0, &[1; 512]);
+    let (seen, inside) = (Arc::new(Mutex::new(None)), disk.clone());
+    let target = seen.clone();
+    disk.set_interrupt(Some(Box::new(move || {
+        let after = after_power_cuts(&inside, |disk| disk.bytes("f").unwrap()[0]);
+        *target.lock().unwrap() = Some((inside.bytes("f").unwrap()[0], after));
+    })));
+    file.sync_data().unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(*seen.lock().unwrap(), Some((1, [0, 1].into())), "written, and not yet durable");
+}
+
+#[test]
+fn failures_are_counted() {
+    let (disk, file) = with_file(&[0; 512]);
+    disk.set_faults(Faults { fail: vec![(1, EIO)], fail_reads: vec![(1, EIO)], ..Faults::none() });
+    assert!(file.sync_data().is_err() && file.read_at(0, &mut [0]).is_err());
+    assert!(file.sync_data().is_ok() && file.read_at(0, &mut [0]).is_ok());
+    assert_eq!(disk.failures(), 2);
+    disk.set_room(Some(0));
+    assert!(file.write_at(4096, &[IoSlice::new(&[1])]).is_err());
+    assert_eq!(disk.failures(), 3);
+}

@@ -133,6 +133,10 @@ fn config_of(seed: u64, random: &mut Random) -> Config {
 fn lives(seed: u64) {
     let mut random = Random(seed);
     let config = config_of(seed, &mut random);
+    lives_with(seed, random, config);
+}
+
+fn lives_with(seed: u64, mut random: Random, config: Config) {
     let disk = SimDisk::new(seed);
     if std::env::var("STORE_TRACE").is_ok() {
         disk.set_tracing();
@@ -233,6 +237,17 @@ fn whatever_stops_a_life_the_state_is_that_after_some_change() {
     let from: u64 = std::env::var("STORE_FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     for seed in from..from + seeds {
         lives(seed);
+    }
+}
+
+#[test]
+fn the_same_holds_with_the_catalog_that_is_shipped() {
+    let seeds: u64 = std::env::var("STORE_REDB_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    for seed in 0..seeds {
+        let mut random = Random(seed);
+        let mut config = config_of(seed, &mut random);
+        config.catalog = Config::new([0; 32]).catalog;
+        lives_with(seed, random, config);
     }
 }
 

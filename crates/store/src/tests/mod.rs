@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod directory;
 mod model;
+mod simulation;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -1,0 +1,93 @@
+//! The quick tier of what is done to the store on the simulated disk and on failing ones.
+
+use crate::FileDisk;
+use crate::sim::SimDisk;
+use crate::simulate::{self, Options, Summary};
+
+#[test]
+fn lives_on_the_simulated_disk_keep_every_promise() {
+    let mut sum = Summary::default();
+    for seed in 0..2_000 {
+        sum.add(&simulate::run(seed, &Options::default()).unwrap_or_else(|violation| panic!("{violation}")));
+    }
+    assert!(sum.crashes() > 8_000, "{sum:?}");
+}
+
+#[test]
+fn every_operation_may_fail_on_the_simulated_disk() {
+    let summary = simulate::sweep(1, |point| SimDisk::new(point)).unwrap();
+    println!("{summary:?}");
+    assert!(summary.points > 500 && summary.poisoned > 100 && summary.survived > 10, "{summary:?}");
+}
+
+#[test]
+fn every_operation_may_fail_on_files() {
+    // Syncs that fail are made to fail by us, so that the file system may be the quickest there is.
+    let memory = std::path::Path::new("/dev/shm");
+    let directory = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+    let directory = directory.join(format!("bedstone-store-sweep-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let summary = simulate::sweep(2, |point| FileDisk::new(directory.join(point.to_string())));
+    std::fs::remove_dir_all(&directory).unwrap();
+    let summary = summary.unwrap();
+    println!("{summary:?}");
+    assert!(summary.points > 500, "{summary:?}");
+}
+
+#[test]
+fn flipped_bits_are_named_or_harmless() {
+    let summary = simulate::flips(1, 1, 16).unwrap();
+    println!("{summary:?}");
+    assert!(summary.refused > 1000 && summary.named > 10, "{summary:?}");
+}
+
+#[test]
+fn a_torn_log_ends_where_it_was_torn() {
+    let summary = simulate::torn_tails(1, 12).unwrap();
+    println!("{summary:?}");
+    assert!(summary.tried > 30 && summary.refused > 10, "{summary:?}");
+}
+
+#[test]
+fn a_record_of_another_life_is_not_believed() {
+    (0..10).for_each(|seed| simulate::stale_record(seed).unwrap());
+}
+
+#[test]
+fn every_mistake_is_noticed_by_its_seed() {
+    for mutant in simulate::MUTANTS.iter().filter(|mutant| mutant.trial != simulate::Trial::Catalog) {
+        // A change of what the seeds do moves them a little: `reliability mutants` finds new ones.
+        let found = simulate::search(mutant, mutant.seed..mutant.seed + 20);
+        assert!(found.is_some(), "{} is not noticed by seed {}", mutant.name, mutant.seed);
+    }
+}
+
+/// A mistake that no trial looks for proves nothing.
+#[test]
+fn no_mistake_is_forgotten() {
+    let mut dirs = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut names = std::collections::BTreeSet::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let uses = text.split("mutant!(").skip(1).filter_map(|rest| rest.split_once(')'));
+            let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+            names.extend(uses.map(|(name, _)| name).filter(is_name).map(String::from));
+        }
+    }
+    let known = simulate::MUTANTS.iter().map(|mutant| mutant.name.to_string()).collect();
+    assert_eq!(names, known);
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    for seed in 0..30 {
+        let once = simulate::run(seed, &Options::default()).unwrap();
+        assert_eq!(simulate::run(seed, &Options::default()).unwrap(), once, "seed {seed}");
+    }
+}
