@@ -36,8 +36,8 @@ fn memory_is_bounded_by_size() {
 
 fn modules() -> Vec<(String, Vec<u8>)> {
     let mut modules = vec![
-        ("types".to_owned(), types(65_536, |_| Vec::new())),
-        ("distinct types".to_owned(), types(65_536, bits)),
+        ("types".to_owned(), types(60_000, |_| Vec::new())),
+        ("distinct types".to_owned(), types(60_000, bits)),
         ("too many types".to_owned(), types(1_000_000, |_| Vec::new())),
         ("exports".to_owned(), exports(500_000)),
         ("too many exports".to_owned(), exports(999_999)),

@@ -134,7 +134,7 @@ const _: () = assert!(FUNCTION_COMPLEXITY_MAX <= FUNCTION_OPERATORS_MAX);
 /// Most types. Wasm engines take 1,000,000 and turn each into some 250 bytes while they validate; the smallest takes 3 in
 /// the module. This many keep the memory for a module within 16 times its size and 16 MiB, and are more than functions can
 /// have.
-pub const TYPES_MAX: u64 = 65_536;
+pub const TYPES_MAX: u64 = 60_000;
 const _: () = assert!(TYPES_MAX > FUNCTIONS_MAX);
 /// Most exports, of which only [`METHODS_MAX`] can be methods; bounded for the same reason, at some 130 bytes each.
 pub const EXPORTS_MAX: u64 = 500_000;

@@ -22,7 +22,7 @@ fn number_of_types() {
         module.finish()
     };
     assert!(install(&module(limits::TYPES_MAX)).is_ok());
-    let text = "Wasm module has 65537 types which exceeds the maximum number allowed 65536.";
+    let text = "Wasm module has 60001 types which exceeds the maximum number allowed 60000.";
     too_large(install(&module(limits::TYPES_MAX + 1)), ErrorKind::TooLarge, text);
 }
 
