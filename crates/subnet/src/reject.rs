@@ -4,6 +4,9 @@ use std::fmt;
 
 use bedstone_engine::{Fault, Principal};
 
+/// Longest text of a reject; what is longer is cut, as on the IC.
+const MESSAGE_BYTES_MAX: usize = 8 << 10;
+
 /// Why a call has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
@@ -22,7 +25,9 @@ impl Reject {
             hundreds @ 1..=6 => u8::try_from(hundreds).expect("a digit"),
             _ => 5,
         };
-        Self { code, error_code, message: message.into() }
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Self { code, error_code, message }
     }
 
     /// A canister's fault, in the words a user gets.
@@ -43,3 +48,16 @@ impl fmt::Display for Reject {
 }
 
 impl std::error::Error for Reject {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = format!("{}{}", "a".repeat(MESSAGE_BYTES_MAX - 1), "é".repeat(10));
+        let reject = Reject::new(503, text);
+        assert_eq!((reject.code, reject.message.len()), (5, MESSAGE_BYTES_MAX - 1));
+        assert_eq!(Reject::new(406, "short").message, "short");
+    }
+}
