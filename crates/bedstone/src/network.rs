@@ -39,6 +39,7 @@ pub struct NetworkBuilder {
     make_state_dir: bool,
     lock_wait: Duration,
     durability: Durability,
+    live_canisters_max: Option<usize>,
 }
 
 /// What became of a call, and what it cost.
@@ -78,6 +79,7 @@ impl Default for NetworkBuilder {
             make_state_dir: true,
             lock_wait: Duration::ZERO,
             durability: Durability::Always,
+            live_canisters_max: None,
         }
     }
 }
@@ -126,13 +128,21 @@ impl NetworkBuilder {
         self
     }
 
+    /// How many canisters stay in memory, in a network with a state directory: those used least recently go back to it and
+    /// are read again when they are called. An address space holds about 250.
+    pub fn live_canisters_max(mut self, canisters: usize) -> Self {
+        self.live_canisters_max = Some(canisters);
+        self
+    }
+
     /// Makes the network.
     ///
     /// # Errors
     /// If the state directory is in use, foreign or damaged, or this machine cannot run Wasm.
     pub fn build(self) -> Result<Network, Error> {
         let worker = Worker::start(move || {
-            let config = SubnetConfig::new(self.engine, self.time_nanos);
+            let mut config = SubnetConfig::new(self.engine, self.time_nanos);
+            config.live_canisters_max = self.live_canisters_max.unwrap_or(config.live_canisters_max);
             let Some(directory) = self.state_dir else { return Ok(Subnet::new(&config)?) };
             let mut seed = [0; 32];
             getrandom::fill(&mut seed)

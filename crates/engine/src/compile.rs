@@ -4,7 +4,7 @@
 //! form with the counter in a global is compiled when a message first traps (see `execute`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -77,8 +77,40 @@ struct Inner {
     engine: wasmtime::Engine,
     /// Host functions for 32-bit and 64-bit heaps.
     linkers: [Linker<MessageState>; 2],
-    /// Compiled modules that some canister still uses.
-    modules: Mutex<HashMap<[u8; 32], Weak<Module>>>,
+    modules: Mutex<Modules>,
+}
+
+/// Compiled modules by the hash of what was installed.
+#[derive(Default)]
+struct Modules {
+    by_hash: HashMap<[u8; 32], Weak<Module>>,
+    /// Those used last, kept although no canister in memory may use them: canisters that were let go come back.
+    recent: VecDeque<Arc<Module>>,
+}
+
+/// Some ten megabytes of machine code each.
+const RECENT_MODULES_MAX: usize = 8;
+
+impl Modules {
+    fn find(&mut self, hash: &[u8; 32]) -> Option<Arc<Module>> {
+        let module = self.by_hash.get(hash).and_then(Weak::upgrade)?;
+        self.remember(&module);
+        Some(module)
+    }
+
+    fn add(&mut self, module: &Arc<Module>) {
+        self.by_hash.retain(|_, module| module.strong_count() > 0);
+        self.by_hash.insert(module.hash, Arc::downgrade(module));
+        self.remember(module);
+    }
+
+    fn remember(&mut self, module: &Arc<Module>) {
+        self.recent.retain(|recent| !Arc::ptr_eq(recent, module));
+        self.recent.push_back(Arc::clone(module));
+        if self.recent.len() > RECENT_MODULES_MAX {
+            self.recent.pop_front();
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -142,7 +174,7 @@ impl Engine {
     pub fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, Error> {
         let hash: [u8; 32] = Sha256::digest(bytes).into();
         let modules = || self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules().get(&hash).and_then(Weak::upgrade) {
+        if let Some(module) = modules().find(&hash) {
             return Ok(module);
         }
         let wasm = decompress(bytes)?;
@@ -154,9 +186,7 @@ impl Engine {
             exact: OnceLock::new(),
             engine: Arc::downgrade(&self.inner),
         });
-        let mut modules = modules();
-        modules.retain(|_, module| module.strong_count() > 0);
-        modules.insert(hash, Arc::downgrade(&module));
+        modules().add(&module);
         Ok(module)
     }
 }

@@ -93,7 +93,9 @@ impl Subnet {
         let mut change = store.begin();
         let result = canister.execute_into(message, &store, &mut change);
         let outcome = self.or_reload(id, result)?;
-        self.append(&store, change)?;
+        // A change that was not taken did happen in memory.
+        let appended = self.append(&store, change);
+        self.or_reload(id, appended)?;
         if let Some(canister) = self.awake(id)? {
             let shed = canister.shed();
             self.or_reload(id, shed)?;
@@ -116,7 +118,8 @@ impl Subnet {
         let Some(canister) = self.awake(id)? else { return Ok(()) };
         let saved = canister.save(&store, &mut change);
         self.or_reload(id, saved)?;
-        self.append(&store, change)
+        let appended = self.append(&store, change);
+        self.or_reload(id, appended)
     }
 
     /// Appends the clock and the next id.
@@ -136,7 +139,9 @@ impl Subnet {
         let Some(store) = self.keeper() else { return Ok(()) };
         let mut change = store.begin();
         change.put(&[NAME_KEYS, name.as_bytes()].concat(), self.names[name].as_slice());
-        self.append(&store, change)
+        self.append(&store, change).inspect_err(|_| {
+            self.names.remove(name);
+        })
     }
 
     /// Appends that canisters and names are gone.

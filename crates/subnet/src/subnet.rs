@@ -199,8 +199,11 @@ impl Subnet {
         self.next_id += 1;
         self.uses += 1;
         self.canisters.insert(id, Slot::Awake { canister: Box::new(canister), used: self.uses });
-        self.keep_head()?;
-        self.keep_canister(id)?;
+        let kept = self.keep_head().and_then(|()| self.keep_canister(id));
+        if let Err(error) = kept {
+            self.canisters.remove(&id);
+            return Err(error);
+        }
         self.park(id);
         Ok(id)
     }
