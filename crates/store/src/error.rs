@@ -39,8 +39,18 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<io::Error>,
-    /// The file and the byte that are damaged.
-    place: Option<(String, u64)>,
+    damage: Option<Damage>,
+}
+
+/// What is damaged.
+#[derive(Clone)]
+pub(crate) struct Damage {
+    /// The file, as it is called in messages.
+    pub(crate) file: String,
+    /// The byte in it.
+    pub(crate) offset: u64,
+    /// What is wrong there.
+    pub(crate) what: String,
 }
 
 const _: () = assert!(size_of::<Error>() == size_of::<usize>());
@@ -54,21 +64,22 @@ impl Error {
         self.0.kind
     }
 
-    /// The file and the byte that are damaged.
-    pub(crate) fn place(&self) -> Option<(String, u64)> {
-        self.0.place.clone()
+    /// What is damaged, if something is.
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.0.damage.as_ref()
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, message: message.into(), source: None, place: None }))
+        Error(Box::new(Inner { kind, message: message.into(), source: None, damage: None }))
     }
 
     /// Damage in `file` at byte `offset`.
     pub(crate) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Error {
+        let what = what.to_string();
         let message =
             format!("{file} is damaged at byte {offset}: {what}; restore the state directory from a copy");
-        let place = Some((file.to_string(), offset));
-        Error(Box::new(Inner { kind: ErrorKind::Damaged, message, source: None, place }))
+        let damage = Some(Damage { file: file.to_string(), offset, what });
+        Error(Box::new(Inner { kind: ErrorKind::Damaged, message, source: None, damage }))
     }
 
     /// A failure to read `file`. The kernel's EIO means that the disk lost the bytes.
@@ -77,7 +88,7 @@ impl Error {
             return Error::damaged(file, 0, format_args!("it cannot be read ({error})"));
         }
         let message = format!("{file} cannot be read ({error}); check that it exists and may be read");
-        Error(Box::new(Inner { kind: ErrorKind::Io, message, source: Some(error), place: None }))
+        Error(Box::new(Inner { kind: ErrorKind::Io, message, source: Some(error), damage: None }))
     }
 
     /// A failure to change `file`.
@@ -93,7 +104,7 @@ impl Error {
             _ => (ErrorKind::Io, "what was acknowledged is intact: check the disk and open it again"),
         };
         let message = format!("{file} cannot be written ({error}); {remedy}");
-        Error(Box::new(Inner { kind, message, source: Some(error), place: None }))
+        Error(Box::new(Inner { kind, message, source: Some(error), damage: None }))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::core::{Core, Directory};
 use crate::disk::{Disk, described};
-use crate::error::{Error, ErrorKind, Result};
-use crate::files::{MemoryFile, MemoryFiles, memory_path};
+use crate::error::{Damage, Error, Result};
+use crate::files::{MemoryFile, MemoryFiles, SUM_BYTES, memory_path};
 use crate::page::PAGE_BYTES;
 use crate::recover::{self, Loss, Opened};
 use crate::scratch::Scratch;
@@ -51,7 +51,7 @@ pub struct Report {
     pub pages: u64,
     /// Blobs compared with their names.
     pub blobs: u64,
-    /// Records of the log that are not in the files yet.
+    /// Records of the log that were not in the files yet.
     pub records: u64,
 }
 
@@ -61,15 +61,15 @@ impl Report {
         self.findings.is_empty()
     }
 
-    fn note(&mut self, disk: &dyn Disk, error: Error) -> Result<()> {
-        match error.kind() {
-            ErrorKind::Damaged | ErrorKind::Format | ErrorKind::NotFound => {
-                let (file, offset) = error.place().unwrap_or((disk.describe(), 0));
-                self.findings.push(Finding { file, offset, what: error.to_string() });
-                Ok(())
-            }
-            _ => Err(error),
+    /// Lists damage; anything else keeps one from looking.
+    fn note(&mut self, error: Error) -> Result<()> {
+        let Some(damage) = error.damage() else { return Err(error) };
+        let Damage { file, offset, what } = damage.clone();
+        let finding = Finding { file, offset, what };
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
         }
+        Ok(())
     }
 }
 
@@ -89,8 +89,8 @@ pub(crate) fn verify_open(core: &Core, depth: Depth) -> Result<Report> {
 fn verify_format(directory: &Directory, report: &mut Report) -> Result<()> {
     match recover::read_format(&*directory.disk) {
         Ok(format) if format == directory.format => Ok(()),
-        Ok(_) => report.note(&*directory.disk, Error::damaged("FORMAT", 0, "it is of another store")),
-        Err(error) => report.note(&*directory.disk, error),
+        Ok(_) => report.note(Error::damaged("FORMAT", 0, "it is of another store")),
+        Err(error) => report.note(error),
     }
 }
 
@@ -103,15 +103,18 @@ fn verify_catalog(
 ) -> Result<()> {
     let memories = match catalog.memories() {
         Ok(memories) => memories,
-        Err(error) => return report.note(&**disk, error),
+        Err(error) => return report.note(error),
     };
     for (id, row) in memories {
         report.memories += 1;
-        let name = described(&**disk, &memory_path(id, MemoryFile::Base));
+        let name = |which| described(&**disk, &memory_path(id, which));
         let mut bad = Vec::new();
         let pages = &mut report.pages;
         let checked = match depth {
-            Depth::Quick => files.open_to_read(id, MemoryFile::Base).map(|_| None),
+            Depth::Quick => files
+                .open_to_read(id, MemoryFile::Base)
+                .and_then(|_| files.open_to_read(id, MemoryFile::Sum))
+                .map(|_| None),
             Depth::Full => files.check(id, row.pages, &mut |index, page| {
                 *pages += 1;
                 if page.is_err() {
@@ -121,14 +124,19 @@ fn verify_catalog(
             }),
         };
         for index in bad {
+            // Which of the two files is wrong only another copy of them can tell.
             report.findings.push(Finding {
-                file: name.clone(),
+                file: name(MemoryFile::Base),
                 offset: u64::from(index.get()) * PAGE_BYTES as u64,
-                what: format!("page {index} of memory {id} does not match its sum"),
+                what: format!(
+                    "page {index} of memory {id} does not match its sum, at byte {} of {}",
+                    u64::from(index.get()) * SUM_BYTES as u64,
+                    name(MemoryFile::Sum)
+                ),
             });
         }
         if let Err(error) = checked {
-            report.note(&**disk, error)?;
+            report.note(error)?;
         }
     }
     match catalog.blobs() {
@@ -136,33 +144,46 @@ fn verify_catalog(
             for id in blobs.into_keys() {
                 report.blobs += 1;
                 if let Err(error) = read_blob(&**disk, id) {
-                    report.note(&**disk, error)?;
+                    report.note(error)?;
                 }
             }
             Ok(())
         }
         Ok(_) => Ok(()),
-        Err(error) => report.note(&**disk, error),
+        Err(error) => report.note(error),
     }
 }
 
-/// Looks for damage in a store that is not open: recovers it in RAM, and changes nothing on the disk. Takes as
-/// much RAM as there are pages that wait to be applied.
+/// Looks for damage in a store that is not open: recovers it in RAM, and changes nothing on the disk but the text
+/// in `LOCK`. Takes as much RAM as there are pages that wait to be applied.
 ///
 /// # Errors
-/// When the directory cannot be looked at: it is missing, or in use. Damage is no error, but listed.
+/// When the directory cannot be looked at: it is missing, in use, not ours or of another release. Damage is no
+/// error, but listed.
 pub fn verify(disk: Arc<dyn Disk>, config: &Config, depth: Depth) -> Result<Report> {
     let mut report = Report::default();
-    let scratch = Arc::new(Scratch::new(disk.clone()));
-    match recover::open(scratch, config, Loss::Refuse) {
-        Ok((core, opened)) => {
-            report = verify_open(&core, depth)?;
-            if let Opened::Recovered { records, .. } = opened {
-                report.records = records;
-            }
+    match verify_closed(&disk, config, depth, Loss::Refuse) {
+        Ok(report) => return Ok(report),
+        Err(error) => report.note(error)?,
+    }
+    // What keeps the store from being opened need not be all that is wrong.
+    match verify_closed(&disk, config, depth, Loss::Accept) {
+        Ok(more) => {
+            let damage = std::mem::take(&mut report.findings);
+            report = more;
+            report.findings.splice(..0, damage);
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(error),
-        Err(error) => report.note(&*disk, error)?,
+        Err(error) => report.note(error)?,
+    }
+    Ok(report)
+}
+
+fn verify_closed(disk: &Arc<dyn Disk>, config: &Config, depth: Depth, loss: Loss) -> Result<Report> {
+    let scratch = Arc::new(Scratch::new(disk.clone()));
+    let (core, opened) = recover::open(scratch, config, loss)?;
+    let mut report = verify_open(&core, depth)?;
+    if let Opened::Recovered { records, .. } = opened {
+        report.records = records;
     }
     Ok(report)
 }
@@ -170,8 +191,11 @@ pub fn verify(disk: Arc<dyn Disk>, config: &Config, depth: Depth) -> Result<Repo
 /// Opens a store that lost acknowledged changes without them, applies what is left and closes it. The log as
 /// it was is kept in `damaged/`.
 pub fn repair_accepting_loss(disk: Arc<dyn Disk>, config: &Config) -> Result<Report> {
-    let (core, _) = recover::open(disk, config, Loss::Accept)?;
-    let report = verify_open(&core, Depth::Full)?;
+    let (core, opened) = recover::open(disk, config, Loss::Accept)?;
+    let mut report = verify_open(&core, Depth::Full)?;
     recover::close(&core)?;
+    if let Opened::Recovered { records, .. } = opened {
+        report.records = records;
+    }
     Ok(report)
 }
