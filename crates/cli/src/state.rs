@@ -8,11 +8,21 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 use bedstone::{Durability, Error, Network, NetworkBuilder, Principal};
+use bedstone_store::Config;
 
 use crate::Global;
 
 /// How long to wait for a command that uses the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// How commands that are about the files alone open the store in a state directory.
+pub fn store_config() -> anyhow::Result<Config> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("the system gives no random bytes: {error}"))?;
+    let mut config = Config::new(seed);
+    config.lock_wait = LOCK_WAIT;
+    Ok(config)
+}
 
 /// An open state directory.
 pub struct State<'a> {

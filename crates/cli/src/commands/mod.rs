@@ -7,8 +7,10 @@ pub mod demo;
 pub mod install;
 pub mod instrument;
 pub mod logs;
+pub mod repair;
 pub mod status;
 pub mod upgrade;
+pub mod verify;
 
 use clap::builder::NonEmptyStringValueParser;
 
