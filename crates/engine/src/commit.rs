@@ -118,6 +118,38 @@ const GLOBALS_KEYS: &[u8] = b"globals/";
 /// Prefix of the keys of logs.
 const LOG_KEYS: &[u8] = b"log/";
 
+/// What a store tells of a canister without its being read.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// As of its last message.
+    pub system: SystemState,
+    /// SHA-256 of the installed module.
+    pub module_hash: Option<[u8; 32]>,
+    /// Bytes of all memories that the module declares.
+    pub heap_bytes: u64,
+    /// Bytes of stable memory.
+    pub stable_bytes: u64,
+}
+
+impl Summary {
+    /// The summary of the canister with that id. Neither its memories nor its module are read.
+    ///
+    /// # Errors
+    /// If the store fails, or what it holds does not fit together.
+    pub fn load(store: &Store, id: &[u8]) -> Result<Self, Error> {
+        let record = entry(store, CANISTER_KEYS, id)?;
+        let Record { system, code, stable } = decode(&record)?;
+        let bytes = |id: u64| -> Result<u64, Error> {
+            Ok(store.memory(MemoryId::new(id)).map_err(Error::store)?.pages().bytes())
+        };
+        let heaps = code.iter().flat_map(|code| &code.heaps);
+        let heap_bytes = heaps.map(|id| bytes(*id)).sum::<Result<u64, Error>>()?;
+        // A blob's name is the hash of its bytes, which are the module as installed.
+        let module_hash = code.as_ref().map(|code| code.blob);
+        Ok(Self { system, module_hash, heap_bytes, stable_bytes: bytes(stable)? })
+    }
+}
+
 impl Canister {
     /// Whether the store has everything that was not told by a message.
     pub(crate) fn is_saved(&self) -> bool {
@@ -210,10 +242,7 @@ impl Canister {
     /// # Errors
     /// If the store fails, what it holds does not fit together, or the module does not compile any more.
     pub fn load(engine: &Engine, store: &Store, id: &[u8]) -> Result<Self, Error> {
-        let entry = |keys: &[u8]| {
-            let value = store.metadata(&[keys, id].concat()).map_err(Error::store)?;
-            value.ok_or_else(|| Error::damaged("a canister's record is missing"))
-        };
+        let entry = |keys| entry(store, keys, id);
         let (record, globals, log) = (entry(CANISTER_KEYS)?, entry(GLOBALS_KEYS)?, entry(LOG_KEYS)?);
         let decoded: Record = decode(&record)?;
         let mut canister = Canister::new(engine, decoded.system)?;
@@ -266,6 +295,12 @@ impl Canister {
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(value).expect("plain data can be written to memory")
+}
+
+/// What the store has under a prefix and a canister's id.
+fn entry(store: &Store, keys: &[u8], id: &[u8]) -> Result<Vec<u8>, Error> {
+    let value = store.metadata(&[keys, id].concat()).map_err(Error::store)?;
+    value.ok_or_else(|| Error::damaged("a canister's record is missing"))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {

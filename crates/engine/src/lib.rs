@@ -31,7 +31,7 @@ mod system;
 pub use bedstone_instrument::{Counter, Manifest, StableAccess};
 pub use bedstone_store as store;
 pub use canister::Canister;
-pub use commit::CANISTER_KEYS;
+pub use commit::{CANISTER_KEYS, Summary};
 pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
 pub use error::{Error, ErrorKind};
 pub use ic_principal::Principal;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bedstone_engine::store::{Lsn, Store};
 use bedstone_engine::{
     Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message,
-    Module, Outcome, Principal, Response, SystemState,
+    Module, Outcome, Principal, Response, Summary, SystemState,
 };
 
 use crate::reject::Reject;
@@ -115,6 +115,14 @@ pub struct CanisterStatus {
     pub stable_bytes: u64,
     /// Cycles held.
     pub cycles: u128,
+}
+
+impl CanisterStatus {
+    fn new(system: &SystemState, module_hash: Option<[u8; 32]>, heap_bytes: u64, stable_bytes: u64) -> Self {
+        let controllers = system.controllers.clone();
+        let (version, cycles) = (system.version, system.cycles);
+        Self { id: system.id, module_hash, controllers, version, heap_bytes, stable_bytes, cycles }
+    }
 }
 
 /// See the module's documentation.
@@ -258,22 +266,21 @@ impl Subnet {
         self.awake(id)
     }
 
-    /// A canister as seen from outside.
+    /// A canister as seen from outside. One that is in the store only stays there.
     ///
     /// # Errors
     /// If what was saved of it cannot be read.
     pub fn status(&mut self, id: Principal) -> Result<Option<CanisterStatus>, Error> {
+        if let (Some(Slot::Asleep), Some(store)) = (self.canisters.get(&id), &self.store) {
+            let summary = Summary::load(store, id.as_slice())?;
+            let (heap_bytes, stable_bytes) = (summary.heap_bytes, summary.stable_bytes);
+            let status = CanisterStatus::new(&summary.system, summary.module_hash, heap_bytes, stable_bytes);
+            return Ok(Some(status));
+        }
         Ok(self.awake(id)?.map(|canister| {
-            let system = canister.system();
-            CanisterStatus {
-                id,
-                module_hash: canister.module().map(|module| module.hash()),
-                controllers: system.controllers.clone(),
-                version: system.version,
-                heap_bytes: (0..canister.memory_count()).map(|index| canister.memory_bytes(index)).sum(),
-                stable_bytes: canister.stable_bytes(),
-                cycles: system.cycles,
-            }
+            let module_hash = canister.module().map(|module| module.hash());
+            let heap_bytes = (0..canister.memory_count()).map(|index| canister.memory_bytes(index)).sum();
+            CanisterStatus::new(canister.system(), module_hash, heap_bytes, canister.stable_bytes())
         }))
     }
 
