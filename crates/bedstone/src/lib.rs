@@ -30,7 +30,7 @@ mod interface;
 mod network;
 mod worker;
 
-pub use bedstone_subnet::engine::store::Durability;
+pub use bedstone_subnet::engine::store::{Durability, Progress};
 pub use bedstone_subnet::engine::{
     Counter, InstallMode, LogRecord, Principal, StableAccess, WasmMemoryPersistence,
 };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Store};
+use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Progress, Store};
 use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess};
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
@@ -450,6 +450,14 @@ impl Network {
     /// If the disk fails or is full; what was durable before is untouched.
     pub fn save(&self) -> Result<(), Error> {
         Ok(self.worker.run(|subnet| subnet.save())?)
+    }
+
+    /// How far the state directory has come; `None` without one.
+    ///
+    /// # Errors
+    /// If it failed before.
+    pub fn progress(&self) -> Result<Option<Progress>, Error> {
+        Ok(self.store.as_ref().map(Store::progress).transpose()?)
     }
 
     /// From now on nothing is written to the state directory, so that it can be removed before the network is dropped and

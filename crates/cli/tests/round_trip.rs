@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use bedstone::Network;
 use serde_json::{Value, json};
 
 use crate::support::{Room, TINY, prebuilt};
@@ -49,16 +50,43 @@ fn names_status_and_delete() {
     assert_eq!((&installed["name"], &installed["mode"]), (&json!("two"), &json!("install")));
 
     let all = room.json(["status", "--json"]);
+    let (all, directory) = (&all["canisters"], &all["directory"]);
     assert_eq!(all.as_array().unwrap().len(), 2);
     assert_eq!((&all[1]["id"], &all[1]["stable_bytes"]), (&installed["id"], &json!(65536)));
+    assert_eq!((&all[1]["heap_bytes"], &all[1]["version"]), (&json!(65536), &json!(1)));
     assert_eq!(all[1]["controllers"], json!(["2vxsx-fae"]));
+    let size = |part: &str| directory[part].as_u64().unwrap();
+    let parts = ["memory_bytes", "module_bytes", "log_bytes", "other_bytes"].map(size);
+    assert!(
+        parts.iter().all(|bytes| *bytes >= 4096) && parts.iter().sum::<u64>() == size("bytes"),
+        "{directory}"
+    );
+    assert!(size("checkpoint") >= 2, "{directory}");
     assert!(room.ok(["status"]).contains("one"));
     assert!(room.ok(["status", "two"]).contains("stable memory  65,536 bytes"));
 
     assert!(room.ok(["delete", "one"]).starts_with("deleted one ("));
     assert_eq!(room.run(["status", "one"]).code, 1);
     assert_eq!(room.json(["delete", "two", "--json"])["deleted"], true);
-    assert_eq!(room.json(["status", "--json"]), json!([]));
+    assert_eq!(room.json(["status", "--json"])["canisters"], json!([]));
+    assert!(room.ok(["status"]).starts_with("no canisters in .bedstone\n"));
+}
+
+#[test]
+fn a_status_without_the_canister_is_that_of_the_canister() {
+    let room = Room::new();
+    let network = Network::builder().state_dir(room.path("state")).build().unwrap();
+    let empty = network.create_canister().unwrap();
+    let full = network.create_canister().unwrap();
+    network.install(full, &std::fs::read(prebuilt("btreemap")).unwrap(), ()).unwrap();
+    let statuses = |network: &Network| [empty, full].map(|id| network.status(id).unwrap().unwrap());
+    let awake = statuses(&network);
+    assert!(awake[1].module_hash.is_some() && awake[1].heap_bytes > 0, "{awake:?}");
+    network.close().unwrap();
+    let network = Network::builder().state_dir(room.path("state")).build().unwrap();
+    assert_eq!(statuses(&network), awake);
+    network.stable_memory(full).unwrap();
+    assert_eq!(statuses(&network), awake);
 }
 
 #[test]
