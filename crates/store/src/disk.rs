@@ -1,8 +1,8 @@
 //! The seam to the disk: a directory tree behind two traits. [`FileDisk`] is the tree that is real.
 //!
 //! - No file of this crate but `disk/file.rs` calls the operating system.
-//! - Paths are relative to the state directory and made by this crate; no name holds a word chosen by a
-//!   canister or a client.
+//! - Paths are relative to the state directory and lead to nothing outside; those of a state are made by this
+//!   crate, and no name holds a word chosen by a canister or a client.
 //! - Directories have mode 0700, files 0600.
 //! - Nothing is durable before `sync_data` of the file and `sync_dir` of the directory that names it have
 //!   returned success.
@@ -30,8 +30,17 @@ impl RelPath {
         RelPath(String::new())
     }
 
-    pub(crate) fn new(path: impl Into<String>) -> RelPath {
-        RelPath(path.into())
+    /// A path with `/` between its parts; empty for the tree itself.
+    ///
+    /// # Panics
+    /// When it leads out of the tree.
+    pub fn new(path: impl Into<String>) -> RelPath {
+        let path = path.into();
+        assert!(
+            !path.starts_with('/') && path.split('/').all(|part| part != ".."),
+            "{path:?} leads out of the tree"
+        );
+        RelPath(path)
     }
 
     /// The path as text; empty for the state directory itself.
