@@ -8,8 +8,10 @@
 
 mod arguments;
 mod commands;
+mod machine;
 mod module_file;
 mod output;
+mod probe;
 mod progress;
 mod report;
 mod side_by_side;
@@ -88,6 +90,7 @@ enum Command {
     Call(commands::call::Call),
     Verify(commands::verify::Verify),
     Repair(commands::repair::Repair),
+    Doctor(commands::doctor::Doctor),
     Demo(commands::demo::Demo),
     Compare(commands::compare::Compare),
     Instrument(commands::instrument::Instrument),
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Call(command) => command.run(global),
         Command::Verify(command) => command.run(global),
         Command::Repair(command) => command.run(global),
+        Command::Doctor(command) => command.run(global),
         Command::Demo(command) => command.run(global),
         Command::Compare(command) => command.run(global),
         Command::Instrument(command) => command.run(global),

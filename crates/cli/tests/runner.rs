@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod damage;
+mod doctor;
 mod measurements;
 mod round_trip;
 mod support;

@@ -4,6 +4,7 @@ pub mod call;
 pub mod compare;
 pub mod delete;
 pub mod demo;
+pub mod doctor;
 pub mod install;
 pub mod instrument;
 pub mod logs;
