@@ -8,6 +8,7 @@
 
 mod arguments;
 mod commands;
+mod kills;
 mod machine;
 mod module_file;
 mod output;
@@ -94,6 +95,8 @@ enum Command {
     Demo(commands::demo::Demo),
     Compare(commands::compare::Compare),
     Instrument(commands::instrument::Instrument),
+    #[command(hide = true)]
+    InsertUntilKilled(commands::insert_until_killed::InsertUntilKilled),
 }
 
 fn main() -> ExitCode {
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Command::Demo(command) => command.run(global),
         Command::Compare(command) => command.run(global),
         Command::Instrument(command) => command.run(global),
+        Command::InsertUntilKilled(command) => command.run(global),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,7 +26,22 @@ fn the_demo_s_facts_hold() {
     let report = room.json(["demo", "--messages", "2", "--entries", "200", "--json"]);
     check_report(&report, 2);
     assert_eq!(report["entries"], 200);
+    let killed = &report["killed"];
+    assert_eq!((&killed["kills"], &killed["lost"]), (&json!(1), &json!(0)), "{killed}");
+    assert!(killed["recovery_max_ns"].as_u64().unwrap() > 0, "{killed}");
     assert!(before == room.contents(), "the demo needs no directory");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_a_killed_process() {
+    let room = Room::new();
+    let text = room.ok(["demo", "--messages", "1", "--entries", "1", "--kills", "3"]);
+    assert!(
+        text.contains(" was killed 3 times\n(SIGKILL): ") && text.contains(" acknowledged, 0 lost;"),
+        "{text}"
+    );
+    let none = room.json(["demo", "--messages", "1", "--entries", "1", "--kills", "0", "--json"]);
+    assert_eq!(none["killed"], Value::Null);
 }
 
 #[test]

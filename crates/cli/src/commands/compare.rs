@@ -96,6 +96,7 @@ impl Compare {
             x: (1..=messages).map(|index| index as f64).collect(),
             measured,
             survived,
+            epilogue: None,
             members,
         };
         report.deliver(global, self.svg.as_deref())

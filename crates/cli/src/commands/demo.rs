@@ -1,7 +1,8 @@
 //! `bedstone demo`: what native stable memory brings to the sample dapp.
 //!
 //! - The messages depend on nothing but `--messages` and `--entries`.
-//! - Nothing is read from or written to a state directory.
+//! - Nothing is read from or written to the state directory; the processes that are killed have one of their own, which is
+//!   temporary.
 
 use std::path::PathBuf;
 
@@ -10,13 +11,14 @@ use candid::Nat;
 use clap::Args;
 use serde_json::{Map, json};
 
+use crate::kills::Kills;
 use crate::output::grouped;
 use crate::report::{Report, Survived};
 use crate::side_by_side::{Message, SideBySide};
 use crate::{Global, progress};
 
 /// The sample dapp: a map from number to number that owns the whole of stable memory.
-const MODULE: &[u8] = include_bytes!("../../../../canisters/prebuilt/btreemap.wasm");
+pub const MODULE: &[u8] = include_bytes!("../../../../canisters/prebuilt/btreemap.wasm");
 
 /// Bytes of a packed entry: key and value, 16 bytes each.
 const ENTRY_BYTES: u64 = 32;
@@ -33,14 +35,16 @@ const EXAMPLES: &str = "\
 Examples:
   bedstone demo
   bedstone demo --svg graph.svg
+  bedstone demo --kills 100                          kill the canister's process more often
   bedstone demo --messages 2 --entries 200 --json    a quick one";
 
-/// Show what native stable memory brings: the same bulk inserts with and without it
+/// Show what Bedstone brings: bulk inserts with and without native stable memory, and a process killed without loss
 ///
 /// Inserts entries into a map in stable memory (a canister around StableBTreeMap of ic-stable-structures), message by
 /// message, in three fresh networks that differ in how stable memory is reached; draws the time of each message as the map
-/// grows; checks that instruction counts and stable memories are equal; upgrades the canister and reads values back.
-/// Everything happens in memory: no state directory is used.
+/// grows; checks that instruction counts and stable memories are equal; upgrades the canister and reads values back. All of
+/// this happens in memory. Then another process inserts on disk, one message at a time, and is killed (SIGKILL) while it
+/// does; what it was answered must all be there. That is in a temporary directory: the state directory is not used.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Demo {
@@ -51,6 +55,10 @@ pub struct Demo {
     /// How many entries of 32 bytes a message inserts
     #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = entries)]
     entries: u64,
+
+    /// How often the process that inserts on disk is killed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    kills: u32,
 
     /// Also draw the graph into this file
     #[arg(long, value_name = "FILE")]
@@ -88,9 +96,14 @@ impl Demo {
         let survived = self.read_back(&mut networks)?;
         let measured = networks.finish()?;
         drop(progress);
+        let kills = match self.kills {
+            0 => None,
+            kills => Some(Kills::run(kills, &progress::bar(global, u64::from(kills)))?),
+        };
 
         let mut members = Map::new();
         members.insert("entries".to_owned(), json!(self.entries));
+        members.insert("killed".to_owned(), json!(kills.as_ref().map(Kills::json)));
         let report = Report {
             introduction: self.introduction(),
             title: format!("Bulk inserts of {} entries into a StableBTreeMap", grouped(self.entries)),
@@ -98,6 +111,7 @@ impl Demo {
             x: (1..=messages).map(|index| (index * self.entries) as f64 / 1e3).collect(),
             measured,
             survived,
+            epilogue: kills.as_ref().map(Kills::text),
             members,
         };
         report.deliver(global, self.svg.as_deref())
@@ -167,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_largest_message_fits_and_one_more_entry_would_not() {
-        let demo = Demo { messages: 1, entries: ENTRIES_MAX, svg: None };
+        let demo = Demo { messages: 1, entries: ENTRIES_MAX, kills: 0, svg: None };
         let bytes = demo.bulk_insert(0).unwrap().arg.len() as u64;
         assert!(bytes <= ARGUMENT_BYTES_MAX && bytes + ENTRY_BYTES > ARGUMENT_BYTES_MAX, "{bytes}");
         assert!(bytes <= ENTRIES_MAX * ENTRY_BYTES + CANDID_BYTES_MAX, "{bytes}");

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod delete;
 pub mod demo;
 pub mod doctor;
+pub mod insert_until_killed;
 pub mod install;
 pub mod instrument;
 pub mod logs;

@@ -28,6 +28,8 @@ pub struct Report {
     pub measured: Measured,
     /// What was checked across the upgrade, and whether it held.
     pub survived: Survived,
+    /// What else was done, as a paragraph at the end.
+    pub epilogue: Option<String>,
     /// Further members of the JSON object.
     pub members: Map<String, Value>,
 }
@@ -121,14 +123,15 @@ impl Report {
             terminal::Line { mark: '○', name: "best", values: scaled(best) },
         ];
         let native = [terminal::Line { mark: '◆', name: "native", values: scaled(native) }];
-        [
+        let mut paragraphs = vec![
             self.introduction.clone(),
             LEGEND.to_owned(),
             terminal::graph("Host functions", &axes, &host),
             terminal::graph("Native", &axes, &native),
             self.table(),
-        ]
-        .join("\n\n")
+        ];
+        paragraphs.extend(self.epilogue.clone());
+        paragraphs.join("\n\n")
     }
 
     fn table(&self) -> String {
