@@ -225,3 +225,24 @@ fn code_that_never_runs() {
         .replace("(drop (call_indirect (type $f))) (if (then) (else)) (i32.add)", "(drop (call_indirect (type $f) (i32.const 0))) (if (i32.const 0) (then) (else)) (i32.add)");
     check(module(&fields, "(i32.add (call $f (i32.const 1)) (call $f (i32.const 0)))"), 11, 11);
 }
+
+/// Wherever an `externref` may come from, Wasmtime's heap for them is made before the canister's memories.
+#[test]
+fn references_from_outside_that_only_code_names() {
+    for body in [
+        "(block (result i32) (block (result externref) (ref.null extern)) (ref.is_null))",
+        "(block (result i32) (if (result externref) (i32.const 1) (then (unreachable)) (else unreachable)) (ref.is_null))",
+        "(block (result i32) (loop (result externref) unreachable) (ref.is_null))",
+        "(ref.is_null (select (result externref) (unreachable) (unreachable) (unreachable)))",
+    ] {
+        for fields in ["(memory 1)", "(memory 1) (elem externref (ref.null extern))"] {
+            let wat = module(fields, "(i32.const 7)").replace(
+                "(func (export \"canister_update t\")",
+                &format!(
+                    "(func (export \"canister_update u\") (drop {body})) (func (export \"canister_update t\")"
+                ),
+            );
+            check(wat, 7, 7);
+        }
+    }
+}

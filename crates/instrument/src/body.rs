@@ -20,7 +20,7 @@ use crate::cost::CostTable;
 use crate::encode::{Layout, Types};
 use crate::error::Error;
 use crate::explain;
-use crate::info::ModuleInfo;
+use crate::info::{ModuleInfo, is_external_reference};
 use crate::limits;
 use crate::validate::{self, Bodies};
 use crate::walk;
@@ -126,8 +126,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         for group in body.get_locals_reader()? {
             let (count, ty) = group?;
             declared += u64::from(count);
-            self.stats.external_references |=
-                matches!(ty, wasmparser::ValType::Ref(ty) if ty.is_extern_ref());
+            self.stats.external_references |= is_external_reference(ty);
             groups.push((count, ty));
         }
         let all = u64::from(params) + declared;

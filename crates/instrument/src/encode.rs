@@ -501,6 +501,17 @@ fn exports(parts: &Parts<'_, '_>, names: &Names) -> ExportSection {
     section
 }
 
+/// Whether an element segment is of external references.
+pub(crate) fn has_external_elements(info: &ModuleInfo<'_>, range: &std::ops::Range<usize>) -> bool {
+    let bytes = &info.bytes[range.clone()];
+    let reader = wasmparser::ElementSectionReader::new(wasmparser::BinaryReader::new(bytes, range.start));
+    reader.is_ok_and(|section| {
+        section.into_iter().flatten().any(|element| {
+            matches!(element.items, wasmparser::ElementItems::Expressions(ty, _) if ty.is_extern_ref())
+        })
+    })
+}
+
 fn elements(parts: &Parts<'_, '_>, range: &std::ops::Range<usize>) -> Result<ElementSection, Error> {
     let mut section = ElementSection::new();
     let bytes = &parts.info.bytes[range.clone()];

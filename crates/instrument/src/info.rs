@@ -124,6 +124,11 @@ pub struct CustomSection<'a> {
     pub data: &'a [u8],
 }
 
+/// Whether a type is `externref`.
+pub(crate) fn is_external_reference(ty: wasmparser::ValType) -> bool {
+    matches!(ty, wasmparser::ValType::Ref(ty) if ty.is_extern_ref())
+}
+
 impl ModuleInfo<'_> {
     /// Number of imported functions, which is the index of the first defined one.
     pub fn import_count(&self) -> u32 {

@@ -215,12 +215,13 @@ fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
         .collect()
 }
 
-/// Whether types or tables have external references; function bodies are looked at as they are rewritten.
+/// Whether types, tables or element segments have external references; function bodies are looked at as they are
+/// rewritten.
 fn external_references(info: &ModuleInfo<'_>) -> bool {
-    let external =
-        |ty: &wasmparser::ValType| matches!(ty, wasmparser::ValType::Ref(ty) if ty.is_extern_ref());
+    let external = |ty: &wasmparser::ValType| info::is_external_reference(*ty);
     info.types.iter().any(|ty| ty.params().iter().chain(ty.results()).any(external))
         || info.tables.iter().any(|table| table.element_type.is_extern_ref())
+        || info.element_section.as_ref().is_some_and(|range| encode::has_external_elements(info, range))
 }
 
 /// The IC's compile charge, from production's own count of instructions after instrumentation.

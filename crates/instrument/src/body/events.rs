@@ -4,11 +4,12 @@
 //! - Events are in the order of their positions, and few: what is only copied has none.
 //! - Code that can never run has one event, however long it is.
 
-use wasmparser::Operator;
+use wasmparser::{BlockType, Operator};
 
 use super::BodyRewriter;
 use crate::abi::Counter;
 use crate::barrier::Stored;
+use crate::info::is_external_reference;
 use crate::meter::{BlockStart, cut};
 use crate::validate::Seen;
 use crate::walk::Observer;
@@ -237,9 +238,7 @@ impl Observer for BodyRewriter<'_, '_> {
                 self.walk.dead = 1;
             }
         }
-        if let Operator::RefNull { hty } = operator {
-            self.stats.external_references |= *hty == wasmparser::HeapType::EXTERN;
-        }
+        self.stats.external_references |= names_external_reference(operator);
         if let Some(next) = cut(operator) {
             self.walk.cut = Some(next);
         }
@@ -257,6 +256,20 @@ impl Observer for BodyRewriter<'_, '_> {
         if let Some(next) = self.walk.cut.take() {
             self.cut(next, from, to);
         }
+    }
+}
+
+/// Whether an operator names `externref`, so that one may be on the stack after it.
+#[inline(always)]
+fn names_external_reference(operator: &Operator<'_>) -> bool {
+    match operator {
+        Operator::RefNull { hty } => *hty == wasmparser::HeapType::EXTERN,
+        Operator::TypedSelect { ty }
+        | Operator::Block { blockty: BlockType::Type(ty) }
+        | Operator::Loop { blockty: BlockType::Type(ty) }
+        | Operator::If { blockty: BlockType::Type(ty) } => is_external_reference(*ty),
+        Operator::TypedSelectMulti { tys } => tys.iter().any(|ty| is_external_reference(*ty)),
+        _ => false,
     }
 }
 
