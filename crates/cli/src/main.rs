@@ -26,17 +26,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  bedstone demo                                   what native stable memory brings, as a graph
+  bedstone demo                                   what Bedstone brings: graphs, and a kill without loss
   bedstone install map map.wasm                   install a canister and call it `map`
   bedstone call map insert '(1, 10)'              an update call
   bedstone call map get '(1)' --query             a query call
   bedstone upgrade map map.wasm                   new code, same data
+  bedstone status                                 the canisters, and what they take on disk
+  bedstone doctor                                 whether this disk and machine are fit for them
+  bedstone verify                                 look for damage in the state directory
   bedstone compare my.wasm --call 'work (1000)'   the demo's graph for a canister of yours";
 
 /// Runs Internet Computer canisters on this machine, with stable memory as a Wasm memory of its own.
 ///
-/// Canisters and their data live in a state directory, by default `.bedstone` here; each command opens it, does one
-/// thing, and saves.
+/// Canisters and their data live in a state directory, by default `.bedstone` here. Each command opens it, does one thing,
+/// and keeps all of that or, if it is interrupted, none; what was kept survives kills and power cuts.
 #[derive(Debug, Parser)]
 #[command(name = "bedstone", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {

@@ -6,8 +6,14 @@ use serde_json::json;
 use crate::state::State;
 use crate::{Global, output};
 
+const EXAMPLES: &str = "\
+Examples:
+  bedstone delete map
+  bedstone delete rrkah-fqaaa-aaaaa-aaaaq-cai --json";
+
 /// Remove a canister with its code and all its data
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Delete {
     /// The canister's name or id
     #[arg(value_parser = super::name())]

@@ -7,8 +7,14 @@ use crate::output::timestamp;
 use crate::state::State;
 use crate::{Global, output};
 
+const EXAMPLES: &str = "\
+Examples:
+  bedstone logs map
+  bedstone logs map --json";
+
 /// Show what a canister printed lately, and its traps: the newest 4 KiB, as on the Internet Computer
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Logs {
     /// The canister's name or id
     #[arg(value_parser = super::name())]
