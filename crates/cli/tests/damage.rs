@@ -146,10 +146,10 @@ fn a_flipped_byte_is_found_in_every_kind_of_file() {
 fn a_missing_file_is_named() {
     let room = unclosed();
     let mut paths = vec![room.path(".bedstone/catalog.redb")];
-    for directory in ["mem", "blob"] {
-        paths.extend(list(&room, directory));
-    }
-    assert!(paths.len() >= 6, "{paths:?}");
+    paths.extend(list(&room, "blob"));
+    // The files of the two newest memories; those of an older one, which was dropped, may still be there.
+    paths.extend(list(&room, "mem").into_iter().rev().take(4));
+    assert_eq!(paths.len(), 6, "{paths:?}");
     let aside = room.path("aside");
     for path in paths {
         fs::rename(&path, &aside).unwrap();
