@@ -11,6 +11,7 @@
 //! - in the end every page verifies, and no file is left that neither catalog nor log knows.
 
 mod flips;
+mod kill;
 mod load;
 mod model;
 mod mutants;
@@ -25,6 +26,7 @@ use crate::{
     Budget, Config, Depth, Durability, Error, ErrorKind, Lsn, MemoryId, Opened, Result, Store, Work,
 };
 pub use flips::{FlipSummary, flips, stale_record, torn_tails};
+pub use kill::{KillSummary, child, kills};
 use model::{Oracle, State};
 pub use mutants::{MUTANTS, Mutant, Trial, attempt, search};
 use swarm::Swarm;

@@ -20,13 +20,18 @@ fn every_operation_may_fail_on_the_simulated_disk() {
     assert!(summary.points > 500 && summary.poisoned > 100 && summary.survived > 10, "{summary:?}");
 }
 
-#[test]
-fn every_operation_may_fail_on_files() {
-    // Syncs that fail are made to fail by us, so that the file system may be the quickest there is.
+/// A directory on the quickest file system there is: for what no power cut is in.
+fn quick_directory(name: &str) -> std::path::PathBuf {
     let memory = std::path::Path::new("/dev/shm");
     let directory = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
-    let directory = directory.join(format!("bedstone-store-sweep-{}", std::process::id()));
+    let directory = directory.join(format!("bedstone-store-{name}-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
+    directory
+}
+
+#[test]
+fn every_operation_may_fail_on_files() {
+    let directory = quick_directory("sweep");
     let summary = simulate::sweep(2, |point| FileDisk::new(directory.join(point.to_string())));
     std::fs::remove_dir_all(&directory).unwrap();
     let summary = summary.unwrap();
@@ -90,4 +95,30 @@ fn the_same_seed_does_the_same() {
         let once = simulate::run(seed, &Options::default()).unwrap();
         assert_eq!(simulate::run(seed, &Options::default()).unwrap(), once, "seed {seed}");
     }
+}
+
+/// Named by the parent for its child.
+const CHILD: &str = "BEDSTONE_STORE_TEST_CHILD";
+
+#[test]
+fn killed_processes_lose_nothing() {
+    let directory = quick_directory("kills");
+    let summary = simulate::kills(&directory.join("state"), 500, |directory, seed| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tests::simulation::child_of_kills", "--nocapture"]);
+        command.env(CHILD, format!("{seed} {}", directory.display()));
+        command
+    });
+    std::fs::remove_dir_all(&directory).unwrap();
+    let summary = summary.unwrap();
+    println!("{summary:?}");
+    assert!(summary.kills == 500 && summary.acknowledged > 5_000, "{summary:?}");
+}
+
+/// Commits until it is killed, if it was started to do that.
+#[test]
+fn child_of_kills() {
+    let Ok(arguments) = std::env::var(CHILD) else { return };
+    let (seed, directory) = arguments.split_once(' ').unwrap();
+    simulate::child(std::path::Path::new(directory), seed.parse().unwrap()).unwrap();
 }
