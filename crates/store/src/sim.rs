@@ -67,6 +67,8 @@ pub struct Faults {
     pub fail: Vec<(u64, i32)>,
     /// Syncs of files that fail with this number, counted by themselves.
     pub fail_syncs: Vec<(u64, i32)>,
+    /// The same for directories.
+    pub fail_dir_syncs: Vec<(u64, i32)>,
     /// Reads that fail with this number.
     pub fail_reads: Vec<(u64, i32)>,
     /// Every operation fails with this number and does nothing.
@@ -150,6 +152,7 @@ struct State {
     operations: u64,
     reads: u64,
     syncs: u64,
+    dir_syncs: u64,
     /// Operations and reads that were made to fail.
     failures: u64,
     /// The counts when the faults were set.
@@ -162,8 +165,8 @@ struct State {
     trace: Option<Vec<String>>,
 }
 
-/// Operations, reads and syncs.
-type Counts = (u64, u64, u64);
+/// Operations, reads, syncs of files and of directories.
+type Counts = (u64, u64, u64, u64);
 
 /// How the disk answers the request for an operation.
 #[derive(PartialEq, Eq)]
@@ -221,6 +224,10 @@ impl State {
             }
             None => Ok(Goes::Well),
         }
+    }
+
+    fn counts(&self) -> Counts {
+        (self.operations, self.reads, self.syncs, self.dir_syncs)
     }
 
     /// Whether an operation that is not divisible happens.
@@ -337,7 +344,7 @@ impl State {
         files.retain(|file, _| named.contains(file));
         unclean.retain(|file| files.get(file).is_some_and(|file| !file.is_clean()));
         self.faults = Faults::none();
-        self.faults_from = (self.operations, self.reads, self.syncs);
+        self.faults_from = self.counts();
         self.stopped = false;
         self.life += 1;
         self.lock = Arc::new(());
@@ -360,8 +367,9 @@ impl SimDisk {
             operations: 0,
             reads: 0,
             syncs: 0,
+            dir_syncs: 0,
             failures: 0,
-            faults_from: (0, 0, 0),
+            faults_from: (0, 0, 0, 0),
             random: Random(seed),
             life: 0,
             lock: Arc::new(()),
@@ -387,7 +395,7 @@ impl SimDisk {
     /// Decides what will go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
-        state.faults_from = (state.operations, state.reads, state.syncs);
+        state.faults_from = state.counts();
         state.faults = faults;
     }
 
@@ -447,7 +455,8 @@ impl SimDisk {
     pub fn fork(&self) -> Arc<SimDisk> {
         let mut state = self.state().clone();
         state.lock = Arc::new(());
-        (state.operations, state.reads, state.syncs, state.faults_from) = (0, 0, 0, (0, 0, 0));
+        (state.operations, state.reads, state.syncs, state.dir_syncs) = (0, 0, 0, 0);
+        state.faults_from = state.counts();
         SimDisk::from_state(state)
     }
 

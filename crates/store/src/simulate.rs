@@ -221,6 +221,8 @@ impl Run {
             faults.fail.push((at, error));
         } else if !is_opening && self.chance(self.swarm.fail_syncs) {
             faults.fail_syncs.push((1 + self.random.below(within.min(30)) as u64, EIO));
+        } else if self.chance(self.swarm.fail_dir_syncs) {
+            faults.fail_dir_syncs.push((1 + self.random.below(8) as u64, EIO));
         } else if self.chance(self.swarm.fail_reads) {
             faults.fail_reads.push((1 + self.random.below(60) as u64, EIO));
         } else {

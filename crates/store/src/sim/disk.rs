@@ -111,7 +111,15 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let index = state.dir(dir.as_str())?;
-        let goes = state.operation("sync_dir", dir.as_str(), [0; 2])?;
+        let mut goes = state.operation("sync_dir", dir.as_str(), [0; 2])?;
+        state.dir_syncs += 1;
+        let count = state.dir_syncs - state.faults_from.3;
+        if goes == Goes::Well
+            && let Some((_, error)) = state.faults.fail_dir_syncs.iter().find(|(fails, _)| *fails == count)
+        {
+            goes = Goes::Half(*error);
+            state.failures += 1;
+        }
         let State { tree, random, model, faults, .. } = &mut *state;
         match goes {
             Goes::Well if !faults.ignore_syncs => tree.sync(index),

@@ -461,3 +461,15 @@ fn failures_are_counted() {
     assert!(file.write_at(4096, &[IoSlice::new(&[1])]).is_err());
     assert_eq!(disk.failures(), 3);
 }
+
+#[test]
+fn syncs_of_files_and_of_directories_fail_by_their_own_count() {
+    let (disk, file) = with_file(&[0; 512]);
+    let faults = Faults { fail_syncs: vec![(2, EIO)], fail_dir_syncs: vec![(1, EIO)], ..Faults::none() };
+    disk.set_faults(faults);
+    let root = RelPath::root();
+    assert!(file.sync_data().is_ok() && disk.sync_dir(&root).is_err());
+    assert!(file.sync_data().is_err() && disk.sync_dir(&root).is_ok());
+    assert!(file.sync_data().is_ok());
+    assert_eq!(disk.failures(), 2);
+}

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::load;
 use super::model::{Oracle, State};
 use super::swarm::{Edit, Swarm};
-use crate::catalog::CATALOG_NAME;
 use crate::record::{HEADER_BYTES, record_bytes};
 use crate::segment::SEGMENT_HEADER_BYTES;
 use crate::sim::{Faults, Random, SimDisk};
@@ -88,7 +87,7 @@ impl Image {
         };
         for number in 0..60 {
             let edit = if number % 3 == 0 { Edit::Whole } else { Edit::Edges };
-            let copy = if number == 30 { 100 } else { 0 };
+            let copy = if (30..36).contains(&number) { 100 } else { 0 };
             let create = if number < 4 { 100 } else { 0 };
             append(&Swarm { edit, copy, create, ..swarm.clone() }, &mut random)?;
         }
@@ -156,8 +155,12 @@ fn records(disk: &SimDisk, first: u64) -> Vec<Record> {
 /// The first promise that was broken.
 pub fn flips(seed: u64, bits: u32, zeros_every: u64) -> Checked<FlipSummary> {
     let mut image = Image::new(seed, 40).map_err(|error| error.to_string())?;
-    if image.records.len() < 40 || !image.disk.paths().keys().any(|path| path.ends_with(".sum")) {
-        return Err(format!("the image has {} records only", image.records.len()));
+    let of = |class: Class| image.states[0].memories.values().filter(|memory| memory.class == class).count();
+    let (live, frozen, records) = (of(Class::Live), of(Class::Frozen), image.records.len());
+    if live < 4 || frozen < 1 || records < 40 {
+        return Err(format!(
+            "the image has {live} memories, {frozen} frozen ones and {records} records only"
+        ));
     }
     let mut summary = FlipSummary::default();
     let mut random = Random(seed);
@@ -345,13 +348,4 @@ pub fn stale_record(seed: u64) -> Checked<()> {
         return Err(format!("record {last} is of another life, and was believed"));
     }
     expect(&image, &store, last)
-}
-
-/// Which class a name of a memory's file belongs to does not matter here, but that there is one of each does.
-#[cfg(test)]
-pub(crate) fn image_is_worth_it(seed: u64) -> bool {
-    let image = Image::new(seed, 40).expect("nothing fails on this disk");
-    let last = image.states.last().expect("there are states");
-    let of = |class: Class| last.memories.values().filter(|memory| memory.class == class).count();
-    of(Class::Live) >= 4 && of(Class::Frozen) >= 1 && image.disk.paths().contains_key(CATALOG_NAME)
 }

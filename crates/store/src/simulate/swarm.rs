@@ -21,6 +21,7 @@ pub(super) struct Swarm {
     /// The same for crashes in openings.
     pub(super) kill_opening: usize,
     pub(super) fail_syncs: usize,
+    pub(super) fail_dir_syncs: usize,
     pub(super) fail: usize,
     pub(super) full: usize,
     pub(super) fail_reads: usize,
@@ -88,6 +89,7 @@ impl Swarm {
             kill: one_of(random, &[0, 30, 50, 100]),
             kill_opening: one_of(random, &[0, 50]),
             fail_syncs: 5,
+            fail_dir_syncs: 3,
             fail: 15,
             full: 10,
             fail_reads: 5,
@@ -125,6 +127,7 @@ impl Swarm {
             lives: 6,
             fail: 0,
             fail_syncs: 0,
+            fail_dir_syncs: 0,
             full: 0,
             fail_reads: 0,
             close: 0,
@@ -142,8 +145,13 @@ impl Swarm {
             edit: one_of(random, &[Edit::Edges, Edit::Equal, Edit::Whole, Edit::Any]),
             ..self
         };
-        match random.below(14) {
+        match random.below(15) {
             0 => Swarm { fail: 80, kill: 80, ..narrow },
+            // A store whose making fails, in the sync of a directory, until it does not.
+            14 => {
+                let narrow = Swarm { kill: 0, kill_opening: 100, messages: 3, lives: 8, ..narrow };
+                Swarm { crash_opening: 60, fail_dir_syncs: 95, ..narrow }
+            }
             // What a failed sync left in the cache only is read by a recovery that the power fails.
             13 => {
                 let model = Model { eviction: false, ..self.model };

@@ -4,18 +4,37 @@ use crate::FileDisk;
 use crate::sim::SimDisk;
 use crate::simulate::{self, Options, Summary};
 
+/// Runs seeds from `first` on until there were so many crashes.
+fn lives(first: u64, crashes: u64, options: &Options) {
+    let mut sum = Summary::default();
+    for seed in first.. {
+        sum.add(&simulate::run(seed, options).unwrap_or_else(|violation| panic!("{violation}")));
+        if sum.crashes() >= crashes {
+            break;
+        }
+    }
+    assert!(sum.crashes_in_openings > crashes / 10 && sum.poisoned > crashes / 100, "{sum:?}");
+}
+
+// Two halves, for two cores.
 #[test]
 fn lives_on_the_simulated_disk_keep_every_promise() {
-    let mut sum = Summary::default();
-    for seed in 0..2_000 {
-        sum.add(&simulate::run(seed, &Options::default()).unwrap_or_else(|violation| panic!("{violation}")));
-    }
-    assert!(sum.crashes() > 8_000, "{sum:?}");
+    lives(0, 50_000, &Options::default());
+}
+
+#[test]
+fn more_lives_on_the_simulated_disk_keep_every_promise() {
+    lives(1_000_000, 50_000, &Options { long: true, ..Options::default() });
+}
+
+#[test]
+fn lives_on_the_catalog_in_use_keep_every_promise() {
+    lives(0, 5_000, &Options { redb: true, ..Options::default() });
 }
 
 #[test]
 fn every_operation_may_fail_on_the_simulated_disk() {
-    let summary = simulate::sweep(1, |point| SimDisk::new(point)).unwrap();
+    let summary = simulate::sweep(1, SimDisk::new).unwrap();
     println!("{summary:?}");
     assert!(summary.points > 500 && summary.poisoned > 100 && summary.survived > 10, "{summary:?}");
 }
