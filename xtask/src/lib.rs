@@ -9,6 +9,7 @@
 pub mod canisters;
 pub mod ci;
 pub mod fuzz;
+pub mod reliability;
 pub mod tidy;
 
 use std::path::PathBuf;

@@ -5,13 +5,15 @@
 
 use std::process::ExitCode;
 
-use xtask::{canisters, ci, fuzz, tidy};
+use xtask::{canisters, ci, fuzz, reliability, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask NAME
   tidy                 check directions of imports, unsafe, docs, sizes and the like
   canisters [--check]  compile the sample canisters again, or say which are older than their source
   fuzz [--minutes N]   run the differential fuzzers (also: --cases N, --only NAME, --seed N, --from N)
+  reliability [--tier quick|release]   run the trials of the store (also: --only PART, --seed N)
+  crash --seed N       run one simulated life of the store again, with every operation of the disk
   ci                   run everything that must pass before a change lands";
 
 fn main() -> ExitCode {
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         ["tidy"] => run_tidy(),
         ["canisters", ..] => canisters::run(&arguments[1..]),
         ["fuzz", ..] => fuzz::run(&arguments[1..]),
+        ["reliability", ..] => reliability::run(&reliability::tier(&arguments[1..])),
+        ["crash", ..] => reliability::run(&arguments),
         ["ci"] => ci::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
