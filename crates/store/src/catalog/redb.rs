@@ -56,7 +56,7 @@ impl CatalogMaker for Redb {
         let file = name(&**disk);
         let writing = |error| Error::writing(&file, error);
         let handle = disk.open(&RelPath::new(CATALOG_NAME), Open::Create).map_err(writing)?;
-        let catalog = RedbCatalog::new(disk.clone(), Session::start(&file, handle)?);
+        let catalog = RedbCatalog::new(disk.clone(), Opening::start(&file, handle)?);
         catalog.commit(&CatalogChange::new(*head))?;
         disk.sync_dir(&RelPath::root()).map_err(|error| not_synced(&file, error))?;
         Ok(Box::new(catalog))
@@ -66,7 +66,7 @@ impl CatalogMaker for Redb {
         if !clean && !mutant!(CATALOG_NOT_COPIED) {
             rewrite(&**disk)?;
         }
-        let catalog = RedbCatalog::new(disk.clone(), Session::open(&**disk)?);
+        let catalog = RedbCatalog::new(disk.clone(), Opening::open(&**disk)?);
         catalog.head()?;
         Ok(Box::new(catalog))
     }
@@ -76,32 +76,32 @@ struct RedbCatalog {
     disk: Arc<dyn Disk>,
     file: String,
     /// Absent after a commit that found no room, until the file could be opened again.
-    session: Mutex<Option<Arc<Session>>>,
+    opening: Mutex<Option<Arc<Opening>>>,
 }
 
 impl RedbCatalog {
-    fn new(disk: Arc<dyn Disk>, session: Session) -> RedbCatalog {
-        let file = session.file.clone();
-        RedbCatalog { disk, file, session: Mutex::new(Some(Arc::new(session))) }
+    fn new(disk: Arc<dyn Disk>, opening: Opening) -> RedbCatalog {
+        let file = opening.file.clone();
+        RedbCatalog { disk, file, opening: Mutex::new(Some(Arc::new(opening))) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Opening>>> {
         // A panic between two assignments is not possible, so the content is whole whoever panicked.
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn session(&self) -> Result<Arc<Session>> {
-        let mut session = self.lock();
-        match &*session {
-            Some(session) => Ok(session.clone()),
-            None => Ok(session.insert(Arc::new(Session::open(&*self.disk)?)).clone()),
+    fn opening(&self) -> Result<Arc<Opening>> {
+        let mut opening = self.lock();
+        match &*opening {
+            Some(opening) => Ok(opening.clone()),
+            None => Ok(opening.insert(Arc::new(Opening::open(&*self.disk)?)).clone()),
         }
     }
 
     fn read<T>(&self, table: Rows, read: impl FnOnce(&Table) -> redb::Result<Result<T>>) -> Result<T> {
-        let session = self.session()?;
-        session.attempt(|| {
-            let transaction = session.database.begin_read().map_err(redb::Error::from)?;
+        let opening = self.opening()?;
+        opening.attempt(|| {
+            let transaction = opening.database.begin_read().map_err(redb::Error::from)?;
             Ok(read(&transaction.open_table(table).map_err(redb::Error::from)?).map_err(redb::Error::from)?)
         })?
     }
@@ -238,38 +238,38 @@ impl Catalog for RedbCatalog {
     }
 
     fn commit(&self, change: &CatalogChange) -> Result<()> {
-        let session = self.session()?;
-        let result = session.attempt(|| write(&session.database, change));
-        if session.backend.is_full() {
+        let opening = self.opening()?;
+        let result = opening.attempt(|| write(&opening.database, change));
+        if opening.backend.is_full() {
             // redb takes no more writes after an error; the file is as after a power cut, and no sync of it
             // has failed. The next use tries again to open it when this does not succeed.
-            session.backend.end();
+            opening.backend.end();
             let mut current = self.lock();
             *current = None;
-            drop(session);
-            *current = Session::open(&*self.disk).ok().map(Arc::new);
+            drop(opening);
+            *current = Opening::open(&*self.disk).ok().map(Arc::new);
         }
         result
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        let Some(session) = self.lock().take() else { return Ok(()) };
-        let Some(session) = Arc::into_inner(session) else {
-            unreachable!("a session is borrowed from the catalog, which nobody else holds")
+        let Some(opening) = self.lock().take() else { return Ok(()) };
+        let Some(opening) = Arc::into_inner(opening) else {
+            unreachable!("an opening is borrowed from the catalog, which nobody else holds")
         };
-        session.close()
+        opening.close()
     }
 }
 
 /// One opening of the database.
-struct Session {
+struct Opening {
     file: String,
     backend: Arc<Backend>,
     database: Database,
 }
 
-impl Session {
-    fn open(disk: &dyn Disk) -> Result<Session> {
+impl Opening {
+    fn open(disk: &dyn Disk) -> Result<Opening> {
         let file = name(disk);
         let reading = reading(&file);
         let handle = disk.open(&RelPath::new(CATALOG_NAME), Open::Write).map_err(&reading)?;
@@ -277,10 +277,10 @@ impl Session {
             // redb would make a new database of it.
             return Err(Error::damaged(&file, 0, "it is empty"));
         }
-        Session::start(&file, handle)
+        Opening::start(&file, handle)
     }
 
-    fn start(file: &str, handle: Arc<dyn DiskFile>) -> Result<Session> {
+    fn start(file: &str, handle: Arc<dyn DiskFile>) -> Result<Opening> {
         let backend =
             Arc::new(Backend { file: handle, failure: Mutex::default(), ended: AtomicBool::new(false) });
         let database = attempt(file, &backend, || {
@@ -288,7 +288,7 @@ impl Session {
             builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
             Ok(builder.create_with_backend(Shared(backend.clone())).map_err(redb::Error::from)?)
         })?;
-        Ok(Session { file: file.to_string(), backend, database })
+        Ok(Opening { file: file.to_string(), backend, database })
     }
 
     fn attempt<T>(&self, work: impl FnOnce() -> Result<T, Failed>) -> Result<T> {
@@ -296,7 +296,7 @@ impl Session {
     }
 
     fn close(self) -> Result<()> {
-        let Session { file, backend, database } = self;
+        let Opening { file, backend, database } = self;
         attempt(&file, &backend, || Ok(database.close().map_err(redb::Error::from)?))
     }
 }
