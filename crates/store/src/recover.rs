@@ -202,18 +202,16 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<
 impl Opening {
     /// The directory was closed: everything is in the files.
     fn go_on(self, config: &Config, mut applied: Applied, names: &[LogName]) -> Result<(Arc<Core>, Opened)> {
-        // No record is needed any more, so that a segment may be used again at once.
         let full = segment_bytes(&self.format, config);
         let passed = self.lengths(names)?;
-        let has_full = passed.iter().any(|(_, bytes)| *bytes == full);
-        self.segments.pass(passed)?;
-        let first =
-            self.segments.prepare_first(if has_full { full } else { full.min(FIRST_SEGMENT_BYTES) })?;
+        let first = self.segments.prepare_first(full.min(FIRST_SEGMENT_BYTES))?;
         let next_memory = applied.head.next_memory;
         let head = self.head(config, applied.head.applied, &first, next_memory);
         let change = CatalogChange::new(head);
         self.catalog.commit(&change)?;
         applied.update(&change);
+        // Not before the catalog has let go of them: it must never name a segment that is not there.
+        self.segments.pass(passed)?;
         Ok((self.finish(config, applied, first, next_memory)?, Opened::Clean))
     }
 
@@ -226,6 +224,9 @@ impl Opening {
         loss: Loss,
     ) -> Result<(Arc<Core>, Opened)> {
         let position = applied.head.position();
+        if loss == Loss::Refuse {
+            self.refuse_missing(position.segment)?;
+        }
         let scanner = Scanner::new(self.disk.clone(), &self.format, &self.keys, position);
         let mut apply = Apply::new(scanner, None);
         apply.scan(&applied, u64::MAX)?;
@@ -268,6 +269,18 @@ impl Opening {
         }
         while !apply.write(files, usize::MAX)? {}
         if apply.has_new_files() { files.sync_names() } else { Ok(()) }
+    }
+
+    /// The segment in which the log goes on was there, with its name, before the catalog named it.
+    fn refuse_missing(&self, segment: u64) -> Result<()> {
+        let path = LogName::Segment(segment).path();
+        match self.disk.open(&path, Open::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let what = "it is missing, and the catalog says that the log goes on in it";
+                Err(Error::damaged(&described(&*self.disk, &path), 0, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the log ends where it was torn, or lost what had been acknowledged.
