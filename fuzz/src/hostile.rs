@@ -20,16 +20,21 @@ pub fn run(seed: u64) -> bool {
     for _ in 0..numbers.below(6) {
         mangle(&mut bytes, &mut numbers);
     }
+    self::bytes(&bytes);
+    true
+}
+
+/// Rewrites these bytes in every way.
+pub fn bytes(bytes: &[u8]) {
     for counter in [Counter::Global, Counter::Threaded] {
         for stable in [StableAccess::Native, StableAccess::Host] {
             // `instrument` itself panics if its output does not validate.
             for allow_multi_memory in [false, true] {
                 let config = Config { counter, stable, allow_multi_memory, ..Config::default() };
-                let _ = instrument(&bytes, &config);
+                let _ = instrument(bytes, &config);
             }
         }
     }
-    true
 }
 
 fn mangle(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
