@@ -39,7 +39,7 @@ fn modules() -> Vec<(String, Vec<u8>)> {
         ("types".to_owned(), types(60_000, |_| Vec::new())),
         ("distinct types".to_owned(), types(60_000, bits)),
         ("too many types".to_owned(), types(1_000_000, |_| Vec::new())),
-        ("exports".to_owned(), exports(500_000)),
+        ("exports".to_owned(), exports(100_000)),
         ("too many exports".to_owned(), exports(999_999)),
         ("functions".to_owned(), functions(50_000, 0)),
         ("locals".to_owned(), functions(40_000, 49_000)),

@@ -136,8 +136,8 @@ const _: () = assert!(FUNCTION_COMPLEXITY_MAX <= FUNCTION_OPERATORS_MAX);
 /// have.
 pub const TYPES_MAX: u64 = 60_000;
 const _: () = assert!(TYPES_MAX > FUNCTIONS_MAX);
-/// Most exports, of which only [`METHODS_MAX`] can be methods; bounded for the same reason, at some 130 bytes each.
-pub const EXPORTS_MAX: u64 = 500_000;
+/// Most exports, of which only [`METHODS_MAX`] can be methods; bounded for the same reason, at some 180 bytes each.
+pub const EXPORTS_MAX: u64 = 100_000;
 /// Most locals of a function, parameters included: 50,000 by wasmparser, less the temporaries of the rewriting.
 pub const FUNCTION_LOCALS_MAX: u64 = 49_980;
 /// Largest function body after rewriting, in bytes: wasmparser's limit.

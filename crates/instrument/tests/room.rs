@@ -43,7 +43,7 @@ fn number_of_exports() {
         module.finish()
     };
     assert!(install(&module(limits::EXPORTS_MAX)).is_ok());
-    let text = "Wasm module has 500001 exports which exceeds the maximum number allowed 500000.";
+    let text = "Wasm module has 100001 exports which exceeds the maximum number allowed 100000.";
     too_large(install(&module(limits::EXPORTS_MAX + 1)), ErrorKind::TooLarge, text);
 }
 
