@@ -31,6 +31,7 @@ use crate::system::SystemState;
 
 /// The price list in force.
 pub(crate) const PRICES: CostTable = CostTable::ic_2025_10();
+const _: () = assert!(PRICES.page_touches().is_none(), "the store barrier does not see reads of the heap");
 
 /// A module with its memories and instances.
 pub(crate) struct Installed {

@@ -22,6 +22,22 @@ pub struct SystemCharge {
     pub size_params: &'static [u8],
 }
 
+/// Prices of first touches of pages, as lists from July 2026 on have them: charged while the message runs, so that it may
+/// run out of instructions there. Each is per 4 KiB page, and a touch pays for all pages of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageTouchPrices {
+    /// The first access to a heap page in a message, reads included.
+    pub heap_access: u64,
+    /// The first write to a heap page in a message.
+    pub heap_write: u64,
+    /// The first access to a stable page in a message.
+    pub stable_access: u64,
+    /// The first write to a stable page in a message.
+    pub stable_write: u64,
+    /// Pages that are touched together.
+    pub group_pages: u64,
+}
+
 /// A price list.
 ///
 /// Prices of operators and of system functions have been the same in every list so far; the lists differ in what
@@ -38,6 +54,7 @@ pub struct CostTable {
     log_stored_per_byte: u64,
     log_scanned_per_byte: u64,
     compile_per_instruction: u64,
+    page_touches: Option<PageTouchPrices>,
 }
 
 impl CostTable {
@@ -53,6 +70,7 @@ impl CostTable {
         log_stored_per_byte: 50,
         log_scanned_per_byte: 2,
         compile_per_instruction: 6000,
+        page_touches: None,
     };
 
     /// The IC's prices of October 2025.
@@ -63,6 +81,12 @@ impl CostTable {
     /// Name of the list, e.g. `ic-2025-10`; part of what identifies a rewritten module.
     pub const fn version(&self) -> &'static str {
         self.version
+    }
+
+    /// What first touches of pages cost, in lists that price them. First reads of the heap are seen by a tracker of faults
+    /// only, so that a list with these prices cannot be charged under the store barrier.
+    pub const fn page_touches(&self) -> Option<PageTouchPrices> {
+        self.page_touches
     }
 
     /// Per 4 KiB heap page whose content differs after the message, charged after it ran.
