@@ -13,7 +13,7 @@
 mod events;
 mod write;
 
-use wasmparser::{FuncToValidate, FuncValidatorAllocations, FunctionBody, ValidatorResources};
+use wasmparser::FunctionBody;
 
 use crate::barrier::{BarrierPlan, StoreMark};
 use crate::cost::CostTable;
@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::explain;
 use crate::info::{ModuleInfo, is_external_reference};
 use crate::limits;
-use crate::validate::{self, Bodies};
+use crate::validate::{self, Body};
 use crate::walk;
 
 use events::{Edit, Event, Walk};
@@ -109,21 +109,15 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         }
     }
 
-    /// Walks over a function, then writes it anew.
-    fn rewrite(
-        &mut self,
-        function: FuncToValidate<ValidatorResources>,
-        body: &FunctionBody<'_>,
-        index: usize,
-        allocations: &mut FuncValidatorAllocations,
-    ) -> Result<Option<Error>, Error> {
-        let info = self.info;
+    /// Walks over a function, then writes it anew; for [`validate::validate`].
+    pub fn rewrite(&mut self, body: Body<'_, '_>) -> Result<Option<Error>, Error> {
+        let (info, code, index) = (self.info, body.code, body.index);
         let type_index = info.functions[index];
         let ty = &info.types[type_index as usize];
         let params = u32::try_from(ty.params().len()).expect("the validator bounds parameters at 1,000");
         let mut groups = Vec::new();
         let mut declared = 0_u64;
-        for group in body.get_locals_reader()? {
+        for group in code.get_locals_reader()? {
             let (count, ty) = group?;
             declared += u64::from(count);
             self.stats.external_references |= is_external_reference(ty);
@@ -131,9 +125,9 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         }
         let all = u64::from(params) + declared;
         if all > limits::FUNCTION_LOCALS_MAX {
-            let fault = validate::validate_body(function, body, index, allocations)?;
+            let fault = validate::validate_body(body)?;
             let most = limits::FUNCTION_LOCALS_MAX;
-            self.fault.get_or_insert_with(|| too_large(index, all, "locals", most).at(body.range().start));
+            self.fault.get_or_insert_with(|| too_large(index, all, "locals", most).at(code.range().start));
             return Ok(fault);
         }
         let all = u32::try_from(all).expect("compared with the limit");
@@ -141,7 +135,7 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
         self.plan.begin(all as usize, ty.results().len());
         self.events.clear();
         self.walk = Walk::new(params);
-        walk::walk(function, body, allocations, self)?;
+        walk::walk(body, self)?;
         self.stats.compiled_instructions += self.walk.compiled;
         for mark in self.plan.marks() {
             match mark {
@@ -149,9 +143,9 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
                 StoreMark::Covered { .. } => self.stats.stores_elided += 1,
             }
         }
-        let fault = self.walk.seen.fault(index, body.range().start);
+        let fault = self.walk.seen.fault(index, code.range().start);
         if fault.is_none() && self.fault.is_none() {
-            self.write(body, index, type_index, all, groups)?;
+            self.write(code, index, type_index, all, groups)?;
         }
         Ok(fault)
     }
@@ -170,22 +164,6 @@ impl<'a, 'm> BodyRewriter<'a, 'm> {
                 .map(|(event, mark)| explain::Store::new(event.at as usize, *mark))
                 .collect(),
         });
-    }
-}
-
-impl Bodies for BodyRewriter<'_, '_> {
-    fn body(
-        &mut self,
-        function: FuncToValidate<ValidatorResources>,
-        body: &FunctionBody<'_>,
-        index: usize,
-        only_validate: bool,
-        allocations: &mut FuncValidatorAllocations,
-    ) -> Result<Option<Error>, Error> {
-        if only_validate {
-            return validate::validate_body(function, body, index, allocations);
-        }
-        self.rewrite(function, body, index, allocations)
     }
 }
 

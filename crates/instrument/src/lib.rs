@@ -135,7 +135,8 @@ fn rewrite(
     let layout = Layout::new(&info, counter, config.stable, &mut types);
 
     let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, explain);
-    let (entry_points, metadata) = validate::validate(&info, config.allow_multi_memory, &mut rewriter)?;
+    let (entry_points, metadata) =
+        validate::validate(&info, config.allow_multi_memory, |body| rewriter.rewrite(body))?;
     let body::Rewritten { mut types, mut code, stats, notes } = rewriter.finish()?;
     let function_types = match counter {
         Counter::Global => info.functions.clone(),

@@ -37,40 +37,35 @@ const RESERVED_EXPORTS: [&str; 6] = [
     "stable_bytemap_memory",
 ];
 
-/// What is done with each function body while the module is validated.
-pub(crate) trait Bodies {
-    /// Validates defined function `index`, and may use it: all sections before the code are valid, and so is what the
-    /// IC's rules say of them, unless `only_validate`.
-    ///
-    /// The outer error says that the body is not valid Wasm; the inner one, that it breaks a rule of the IC's.
-    fn body(
-        &mut self,
-        function: FuncToValidate<ValidatorResources>,
-        body: &FunctionBody<'_>,
-        index: usize,
-        only_validate: bool,
-        allocations: &mut FuncValidatorAllocations,
-    ) -> Result<Option<Error>, Error>;
+/// A function body that is to be validated: all sections before the code are valid.
+pub(crate) struct Body<'b, 'm> {
+    pub function: FuncToValidate<ValidatorResources>,
+    pub code: &'b FunctionBody<'m>,
+    /// Counts defined functions.
+    pub index: usize,
+    /// Room that the next body uses again.
+    pub allocations: &'b mut FuncValidatorAllocations,
 }
 
-/// Checks a parsed module against all rules, and hands each function body on. `allow_multi_memory` admits several
-/// memories, which the IC refuses.
+/// Checks a parsed module against all rules. `allow_multi_memory` admits several memories, which the IC refuses.
+///
+/// Each function body goes to `on_body`, which has to validate it and may use it, unless what stands around the code breaks
+/// a rule of the IC's. Its outer error says that the body is not valid Wasm; the inner one, that it breaks a rule of the IC's.
 ///
 /// # Errors
 /// The first rule that is broken, in the IC's order.
 pub(crate) fn validate(
     info: &ModuleInfo<'_>,
     allow_multi_memory: bool,
-    bodies: &mut impl Bodies,
+    mut on_body: impl FnMut(Body<'_, '_>) -> Result<Option<Error>, Error>,
 ) -> Result<(EntryPoints, Vec<MetadataSection>), Error> {
     // What the rules say of the sections around the code is reported after Wasm's own faults, but known before the
     // bodies are read: it decides whether they are read for more than their faults.
     let mut around: Option<Result<EntryPoints, Error>> = None;
-    let body_fault =
-        validate_wasm(info.bytes, features(allow_multi_memory), |function, body, index, room| {
-            let around = around.get_or_insert_with(|| check_around(info));
-            bodies.body(function, body, index, around.is_err(), room)
-        })?;
+    let body_fault = validate_wasm(info.bytes, features(allow_multi_memory), |body| {
+        let around = around.get_or_insert_with(|| check_around(info));
+        if around.is_ok() { on_body(body) } else { validate_body(body) }
+    })?;
     let entry_points = around.unwrap_or_else(|| check_around(info))?;
     match body_fault {
         Some(fault) => Err(fault),
@@ -126,12 +121,7 @@ pub(crate) fn earlier_fault(wasm: &[u8]) -> Option<Error> {
 fn validate_wasm(
     wasm: &[u8],
     features: WasmFeatures,
-    mut on_body: impl FnMut(
-        FuncToValidate<ValidatorResources>,
-        &FunctionBody<'_>,
-        usize,
-        &mut FuncValidatorAllocations,
-    ) -> Result<Option<Error>, Error>,
+    mut on_body: impl FnMut(Body<'_, '_>) -> Result<Option<Error>, Error>,
 ) -> Result<Option<Error>, Error> {
     let mut validator = Validator::new_with_features(features);
     let mut parser = Parser::new(0);
@@ -140,8 +130,8 @@ fn validate_wasm(
     let mut index = 0;
     let mut fault = None;
     for payload in parser.parse_all(wasm) {
-        if let ValidPayload::Func(function, body) = validator.payload(&payload?)? {
-            let found = on_body(function, &body, index, &mut allocations)?;
+        if let ValidPayload::Func(function, code) = validator.payload(&payload?)? {
+            let found = on_body(Body { function, code: &code, index, allocations: &mut allocations })?;
             fault = fault.or(found);
             index += 1;
         }
@@ -149,16 +139,12 @@ fn validate_wasm(
     Ok(fault)
 }
 
-/// Validates a body and does nothing else with it; see [`Bodies::body`].
-pub(crate) fn validate_body(
-    function: FuncToValidate<ValidatorResources>,
-    body: &FunctionBody<'_>,
-    index: usize,
-    allocations: &mut FuncValidatorAllocations,
-) -> Result<Option<Error>, Error> {
+/// Validates a body and does nothing else with it; for [`validate`].
+pub(crate) fn validate_body(body: Body<'_, '_>) -> Result<Option<Error>, Error> {
+    let (index, start) = (body.index, body.code.range().start);
     let mut seen = Seen::default();
-    walk::walk(function, body, allocations, &mut seen)?;
-    Ok(seen.fault(index, body.range().start))
+    walk::walk(body, &mut seen)?;
+    Ok(seen.fault(index, start))
 }
 
 fn check_exports(info: &ModuleInfo<'_>) -> Result<EntryPoints, Error> {
@@ -399,34 +385,19 @@ mod tests {
     use super::*;
     use crate::parse::parse;
 
-    struct OnlyValidate;
-
-    impl Bodies for OnlyValidate {
-        fn body(
-            &mut self,
-            function: FuncToValidate<ValidatorResources>,
-            body: &FunctionBody<'_>,
-            index: usize,
-            _: bool,
-            allocations: &mut FuncValidatorAllocations,
-        ) -> Result<Option<Error>, Error> {
-            validate_body(function, body, index, allocations)
-        }
-    }
-
     #[test]
     fn several_memories_on_request_only() {
         let wasm =
             wat::parse_str("(module (memory 1) (memory i64 1) (data (memory 1) (i64.const 65535) \"a\"))")
                 .unwrap();
         let info = parse(&wasm).unwrap();
-        assert!(validate(&info, true, &mut OnlyValidate).is_ok());
-        let error = validate(&info, false, &mut OnlyValidate).unwrap_err();
+        assert!(validate(&info, true, validate_body).is_ok());
+        let error = validate(&info, false, validate_body).unwrap_err();
         assert!(error.message().contains("multiple memories"), "{error}");
         let beyond =
             wat::parse_str("(module (memory 2) (memory 1) (data (memory 1) (i32.const 65536) \"a\"))")
                 .unwrap();
-        let error = validate(&parse(&beyond).unwrap(), true, &mut OnlyValidate).unwrap_err();
+        let error = validate(&parse(&beyond).unwrap(), true, validate_body).unwrap_err();
         assert!(error.message().contains("exceeds the initial memory of 65536 bytes"), "{error}");
     }
 

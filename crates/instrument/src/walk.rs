@@ -8,10 +8,9 @@
 //! Invariants:
 //! - An observer sees only operators that Wasm's validator accepted, in order; their indices are in range.
 
-use wasmparser::{
-    FrameKind, FrameStack, FuncToValidate, FuncValidatorAllocations, FunctionBody, Operator, Result,
-    ValidatorResources, VisitOperator, VisitSimdOperator,
-};
+use wasmparser::{FrameKind, FrameStack, Operator, Result, VisitOperator, VisitSimdOperator};
+
+use crate::validate::Body;
 
 /// Looks at operators.
 pub(crate) trait Observer {
@@ -26,14 +25,9 @@ pub(crate) trait Observer {
 ///
 /// # Errors
 /// If the body is not valid Wasm.
-pub(crate) fn walk(
-    function: FuncToValidate<ValidatorResources>,
-    body: &FunctionBody<'_>,
-    allocations: &mut FuncValidatorAllocations,
-    observer: &mut impl Observer,
-) -> Result<()> {
-    let mut validator = function.into_validator(std::mem::take(allocations));
-    let mut reader = body.get_binary_reader();
+pub(crate) fn walk(body: Body<'_, '_>, observer: &mut impl Observer) -> Result<()> {
+    let mut validator = body.function.into_validator(std::mem::take(body.allocations));
+    let mut reader = body.code.get_binary_reader();
     validator.read_locals(&mut reader)?;
     reader.set_features(*validator.features());
     while !reader.eof() {
@@ -43,7 +37,7 @@ pub(crate) fn walk(
         observer.took(from, reader.original_position());
     }
     reader.finish_expression(&validator.visitor(reader.original_position()))?;
-    *allocations = validator.into_allocations();
+    *body.allocations = validator.into_allocations();
     Ok(())
 }
 
