@@ -26,7 +26,7 @@ use crate::guard::Health;
 use crate::log::{Body, Log, Queued};
 use crate::memory::MemoryState;
 use crate::mutants::mutant;
-use crate::page::{Lsn, MemoryId, PAGE_BYTES, Page, PageCount, PageIndex};
+use crate::page::{Lsn, MemoryId, PAGE_BYTES, Page, PageIndex};
 use crate::record::{Header, record_bytes};
 use crate::sync::lock;
 use crate::tables::{RecordSize, Tables};
@@ -274,15 +274,11 @@ impl Core {
         self.health.check()?;
         let Some(directory) = &self.directory else { return Ok(Room::Fine) };
         let tables = lock(&self.tables);
-        let metadata: usize = tables
-            .metadata
-            .iter()
-            .map(|(key, (_, value))| key.len() + value.as_ref().map_or(0, |value| value.len()))
-            .sum();
+        let metadata = tables.metadata_bytes;
         let pages = tables.pending.pages();
         drop(tables);
         let margin = MARGIN_BYTES.min(self.config.reserve_bytes);
-        let needed = pages * PAGE_BYTES as u64 + 4 * metadata as u64 + margin;
+        let needed = pages * PAGE_BYTES as u64 + 4 * metadata + margin;
         let space = directory.disk.space();
         let space = space.map_err(|error| Error::reading(&directory.disk.describe(), error))?;
         Ok(if space.free_bytes < needed { Room::Low } else { Room::Fine })
@@ -358,11 +354,6 @@ impl Directory {
     pub(crate) fn open_base(&self, id: MemoryId) -> Result<Arc<dyn DiskFile>> {
         self.trim(id)?;
         Ok(self.files.open_to_read(id, MemoryFile::Base)?.0)
-    }
-
-    pub(crate) fn extend_base(&self, id: MemoryId, to: PageCount) -> Result<()> {
-        self.trim(id)?;
-        self.files.open(id, MemoryFile::Base)?.extend(to.bytes())
     }
 
     pub(crate) fn visit_pages(

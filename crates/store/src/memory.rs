@@ -140,20 +140,6 @@ impl Memory {
         Ok(MapSource::File(BaseFile(file)))
     }
 
-    /// Makes the file at least so long, with zeros, so that a mapping of it can be touched there. The size of
-    /// the memory is not altered. Nothing to do in a store without a directory.
-    ///
-    /// # Errors
-    /// When the store has failed, or the file cannot be made longer.
-    ///
-    /// # Panics
-    /// When `to` is beyond the capacity.
-    pub fn extend(&self, to: PageCount) -> Result<()> {
-        assert!(to <= self.capacity(), "memory {}: {to} pages are beyond its capacity", self.id());
-        let core = self.state.core()?;
-        core.directory.as_ref().map_or(Ok(()), |directory| directory.extend_base(self.id(), to))
-    }
-
     /// A copy of all pages that are not zero, verified.
     ///
     /// # Errors

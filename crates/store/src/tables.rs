@@ -20,6 +20,8 @@ pub(crate) struct Tables {
     pub(crate) memories: BTreeMap<MemoryId, Arc<MemoryState>>,
     /// Metadata of records that are not in the catalog yet, with the record; `None` was deleted.
     pub(crate) metadata: BTreeMap<Vec<u8>, Newer>,
+    /// Bytes of its keys and values, which every message asks for.
+    pub(crate) metadata_bytes: u64,
     pub(crate) blobs: BTreeMap<BlobId, BlobEntry>,
     pub(crate) pending: Pending,
     /// Memories whose files may go once the record is covered and the last handle is gone.
@@ -32,6 +34,10 @@ pub(crate) struct Tables {
 
 /// A value that the catalog does not have yet, and the record that set or deleted it.
 pub(crate) type Newer = (Lsn, Option<Arc<[u8]>>);
+
+fn entry_bytes(key: &[u8], (_, value): &Newer) -> u64 {
+    (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+}
 
 pub(crate) struct BlobEntry {
     pub(crate) references: u64,
@@ -165,7 +171,12 @@ impl Tables {
             }
         }
         for (key, value) in effects.metadata {
-            self.metadata.insert(key, (lsn, value.map(Arc::from)));
+            let newer = (lsn, value.map(Arc::from));
+            self.metadata_bytes += entry_bytes(&key, &newer);
+            if let Some(older) = self.metadata.get(&key) {
+                self.metadata_bytes -= entry_bytes(&key, older);
+            }
+            self.metadata.insert(key, newer);
         }
         for (id, change) in effects.blob_references.into_iter().filter(|(_, change)| *change != 0) {
             let entry = self.blobs.get_mut(&id).expect("the change was checked");
@@ -228,6 +239,7 @@ impl Tables {
     /// Lets go of what the catalog has now.
     pub(crate) fn applied(&mut self, to: Lsn) {
         self.metadata.retain(|_, (lsn, _)| *lsn > to);
+        self.metadata_bytes = self.metadata.iter().map(|(key, newer)| entry_bytes(key, newer)).sum();
         self.pending.end();
     }
 
@@ -247,5 +259,26 @@ impl Tables {
     pub(crate) fn take_abandoned(&mut self, applied: Lsn) -> Vec<BlobId> {
         let is_over = |entry: &BlobEntry| entry.abandoned.is_some_and(|lsn| lsn <= applied);
         self.blobs.extract_if(.., |_, entry| is_over(entry)).map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_metadata_are_those_that_the_catalog_does_not_have() {
+        let mut tables = Tables::default();
+        let put = |tables: &mut Tables, lsn: u64, key: &[u8], value: Option<&[u8]>| {
+            let mut effects = Effects::default();
+            effects.metadata.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+            tables.install(effects, Lsn::new(lsn), RecordSize { bytes: 0, is_big: false });
+            tables.metadata_bytes
+        };
+        assert_eq!(put(&mut tables, 1, b"key", Some(b"long value")), 13);
+        assert_eq!(put(&mut tables, 2, b"key", Some(b"short")), 8);
+        assert_eq!(put(&mut tables, 3, b"other", None), 13);
+        tables.applied(Lsn::new(2));
+        assert_eq!(tables.metadata_bytes, 5);
     }
 }
