@@ -206,7 +206,7 @@ impl Canister {
     ) -> Result<Outcome, Error> {
         let installed = self.installed.as_mut().expect("it just ran");
         let succeeded = run.ended.fault.is_none();
-        let keep = succeeded && job.context.keeps_state();
+        let keep = succeeded && (job.context.keeps_state() || mutant!(QUERY_KEPT));
         let heap_pages = if keep {
             match &mut change {
                 Some(change) => installed.commit_into(&mut self.saved.sink(change))?,

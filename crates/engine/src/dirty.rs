@@ -310,6 +310,7 @@ impl StableTouched {
                 _ => images.next().and_then(<[u8]>::as_array).expect("an image for each page that has one"),
             };
             stable.read(index * PAGE, &mut after);
+            let before = if mutant!(PRE_IMAGE_TAKEN_LATE) { &after } else { before };
             tell(index, before, &after);
         }
         self.forget();
@@ -319,6 +320,10 @@ impl StableTouched {
     pub fn roll_back_stage(&mut self, tracking: &Tracking, stable: &Mapping) -> io::Result<()> {
         self.clear_marks(tracking);
         self.restore(self.earlier, stable);
+        if mutant!(SIZE_KEPT_ON_TRAP) {
+            self.stage_pages = stable.pages();
+            self.committed_pages = self.stage_pages;
+        }
         stable.shrink_to(self.stage_pages * PAGE)
     }
 
@@ -334,7 +339,9 @@ impl StableTouched {
         let mut end = self.undo.len();
         for page in self.written.drain(keep..).rev() {
             if page & HAS_IMAGE != 0 {
-                stable.write((page & !HAS_IMAGE) as usize * PAGE, &self.undo[end - PAGE..end]);
+                if !mutant!(PRE_IMAGE_TAKEN_LATE) {
+                    stable.write((page & !HAS_IMAGE) as usize * PAGE, &self.undo[end - PAGE..end]);
+                }
                 end -= PAGE;
             }
         }

@@ -11,6 +11,13 @@
 //! What is absent: clocks, randomness, files, threads. Wasm may use 5 MiB of stack: call in on threads with at least 8 MiB.
 #![deny(unsafe_code)]
 
+/// Whether a seeded mistake of that name is active: never, in what is shipped.
+macro_rules! mutant {
+    ($name:ident) => {
+        cfg!(feature = "mutants") && crate::mutant_is_active(stringify!($name))
+    };
+}
+
 mod canister;
 mod commit;
 mod compile;
@@ -27,6 +34,13 @@ mod pages;
 mod state;
 mod sys;
 mod system;
+
+#[cfg(feature = "mutants")]
+use bedstone_store::mutants::is_active as mutant_is_active;
+#[cfg(not(feature = "mutants"))]
+const fn mutant_is_active(_: &str) -> bool {
+    false
+}
 
 pub use bedstone_instrument::{Counter, Manifest, StableAccess};
 pub use bedstone_store as store;

@@ -1,10 +1,13 @@
 //! Every message in the store: whatever a process did when it ended, the canister comes back as after its last message.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
+use bedstone_engine::store::mutants::activate;
 use bedstone_engine::store::{Config, FileDisk, Store};
 use bedstone_engine::{
-    Canister, Engine, Entry, InstallMode, Installation, Message, Principal, Response, WasmMemoryPersistence,
+    Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Principal, Response,
+    WasmMemoryPersistence,
 };
 
 use crate::machine::{self, Op, Step, assert_same};
@@ -47,6 +50,36 @@ struct Pair {
     store: Option<Store>,
     kept: Option<Canister>,
     twin: Subject,
+    /// A mistake that is made with `kept`, and not with its twin.
+    mistake: Option<Mistake>,
+}
+
+/// What is done with a canister.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Messages,
+    GivingPagesBack,
+    Loading,
+}
+
+/// One of the engine's seeded mistakes.
+#[derive(Debug, Clone, Copy)]
+struct Mistake {
+    name: &'static str,
+    /// During what it is made.
+    doing: Doing,
+}
+
+impl Mistake {
+    /// Numbers 30 to 34 of the list of mistakes that have to be noticed. Opening a mapping before the log is applied to its
+    /// file is two: pages given back that were committed anew, and a parked canister that is taken back.
+    const ALL: [Self; 5] = [
+        Self { name: "QUERY_KEPT", doing: Doing::Messages },
+        Self { name: "SIZE_KEPT_ON_TRAP", doing: Doing::Messages },
+        Self { name: "MAPPED_BEFORE_APPLIED", doing: Doing::GivingPagesBack },
+        Self { name: "MAPPED_BEFORE_APPLIED", doing: Doing::Loading },
+        Self { name: "PRE_IMAGE_TAKEN_LATE", doing: Doing::Messages },
+    ];
 }
 
 impl Pair {
@@ -54,12 +87,25 @@ impl Pair {
         let directory = std::env::temp_dir().join(format!("bedstone-durable-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         let twin = Subject::empty(engine);
-        let mut pair = Self { directory, engine: engine.clone(), store: None, kept: None, twin };
+        let mut pair =
+            Self { directory, engine: engine.clone(), store: None, kept: None, twin, mistake: None };
         pair.open();
         let system = pair.twin.canister.system().clone();
         pair.kept = Some(Canister::new(engine, system).unwrap());
         pair.save();
         pair
+    }
+
+    /// Does something, with the mistake if it is one of that.
+    fn wrongly<R>(&mut self, doing: Doing, work: impl FnOnce(&mut Self) -> R) -> R {
+        activate(self.mistake.filter(|mistake| mistake.doing == doing).map(|mistake| mistake.name));
+        let result = work(self);
+        activate(None);
+        result
+    }
+
+    fn shed(&mut self) {
+        self.wrongly(Doing::GivingPagesBack, |pair| pair.kept.as_mut().unwrap().shed_now().unwrap());
     }
 
     fn open(&mut self) {
@@ -74,7 +120,19 @@ impl Pair {
         self.kept = None;
         self.store = None;
         self.open();
-        self.kept = Some(Canister::load(&self.engine, self.store.as_ref().unwrap(), &ID).unwrap());
+        self.load();
+    }
+
+    fn load(&mut self) {
+        let store = self.store.clone().unwrap();
+        let load = |pair: &mut Self| Canister::load(&pair.engine, &store, &ID).unwrap();
+        self.kept = Some(self.wrongly(Doing::Loading, load));
+    }
+
+    /// Lets the canister go, as one that has not been used for long, and takes it back.
+    fn park(&mut self) {
+        self.kept = None;
+        self.load();
     }
 
     fn save(&mut self) {
@@ -92,10 +150,25 @@ impl Pair {
             caller: Principal::anonymous(),
             time_nanos: 1_700_000_000_000_000_000,
         };
-        let store = self.store.as_ref().unwrap();
+        let store = self.store.clone().unwrap();
         let mut change = store.begin();
-        let kept = self.kept.as_mut().unwrap().execute_into(&message, store, &mut change).unwrap();
+        let kept = self.wrongly(Doing::Messages, |pair| {
+            pair.kept.as_mut().unwrap().execute_into(&message, &store, &mut change).unwrap()
+        });
         store.wait_durable(store.append(change).unwrap()).unwrap();
+        assert_eq!(kept, self.twin.canister.execute(&message).unwrap());
+    }
+
+    fn look(&mut self, program: &[Step]) {
+        let arg = machine::encode(program);
+        let message = Message {
+            entry: Entry::Query("look"),
+            arg: &arg,
+            caller: Principal::anonymous(),
+            time_nanos: 1_700_000_000_000_000_000,
+        };
+        let kept =
+            self.wrongly(Doing::Messages, |pair| pair.kept.as_mut().unwrap().execute(&message).unwrap());
         assert_eq!(kept, self.twin.canister.execute(&message).unwrap());
     }
 
@@ -131,34 +204,55 @@ impl Drop for Pair {
     }
 }
 
-/// Messages, kills, checkpoints, pages given back, upgrades of both kinds: in any order.
+/// Messages, kills, checkpoints, pages given back, upgrades of both kinds: in any order. Panics if a canister that lives
+/// with the mistake is told from one that does not.
+fn life(name: &str, config: EngineConfig, seed: u64, mistake: Option<Mistake>) {
+    let mut dice = Dice(seed);
+    let mut pair = Pair::new(&Engine::new(config).unwrap(), &format!("{seed}-{}", mistake.is_some()));
+    pair.mistake = mistake;
+    let wat = machine::wat(false);
+    pair.install(&wat, InstallMode::Install);
+    let upgrade = |how| InstallMode::Upgrade { skip_pre_upgrade: false, wasm_memory_persistence: Some(how) };
+    for round in 0..60 {
+        let what = format!("{name}, round {round}");
+        pair.run(&program(&mut dice));
+        match dice.below(14) {
+            0..3 => pair.kill(),
+            3 => drop(pair.store.as_ref().unwrap().checkpoint().unwrap()),
+            4 => pair.shed(),
+            5 => pair.install(&wat, upgrade(WasmMemoryPersistence::Replace)),
+            6 if round % 3 == 0 => pair.install(&wat, InstallMode::Reinstall),
+            7 => pair.park(),
+            8 => pair.look(&program(&mut dice)),
+            _ => continue,
+        }
+        pair.check(&what);
+    }
+    pair.kill();
+    pair.check(name);
+    pair.kill();
+    pair.check(name);
+}
+
 #[test]
 fn canisters_come_back_after_kills() {
     with_stack(|| {
         for (seed, (mode, config)) in (1..).zip(MODES) {
-            let mut dice = Dice(seed);
-            let mut pair = Pair::new(&Engine::new(config).unwrap(), &seed.to_string());
-            let wat = machine::wat(false);
-            pair.install(&wat, InstallMode::Install);
-            let upgrade =
-                |how| InstallMode::Upgrade { skip_pre_upgrade: false, wasm_memory_persistence: Some(how) };
-            for round in 0..60 {
-                let what = format!("{mode}, round {round}");
-                pair.run(&program(&mut dice));
-                match dice.below(12) {
-                    0..3 => pair.kill(),
-                    3 => drop(pair.store.as_ref().unwrap().checkpoint().unwrap()),
-                    4 => pair.kept.as_mut().unwrap().shed_now().unwrap(),
-                    5 => pair.install(&wat, upgrade(WasmMemoryPersistence::Replace)),
-                    6 if round % 3 == 0 => pair.install(&wat, InstallMode::Reinstall),
-                    _ => continue,
-                }
-                pair.check(&what);
-            }
-            pair.kill();
-            pair.check(mode);
-            pair.kill();
-            pair.check(mode);
+            life(mode, config, seed, None);
+        }
+    });
+}
+
+/// The life above is not blind.
+#[test]
+fn mistakes_are_noticed() {
+    with_stack(|| {
+        let (mode, config) = MODES[1];
+        for mistake in Mistake::ALL {
+            let noticed =
+                (1..20).any(|seed| catch_unwind(|| life(mode, config, seed, Some(mistake))).is_err());
+            activate(None);
+            assert!(noticed, "nobody notices {mistake:?}");
         }
     });
 }

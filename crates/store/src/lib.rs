@@ -65,7 +65,11 @@ mod group;
 mod guard;
 mod log;
 mod memory;
+#[cfg(not(feature = "mutants"))]
 mod mutants;
+#[cfg(feature = "mutants")]
+#[doc(hidden)]
+pub mod mutants;
 mod page;
 mod record;
 mod recover;

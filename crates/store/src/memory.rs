@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::disk::DiskFile;
 use crate::error::Result;
 use crate::guard::Health;
+use crate::mutants::mutant;
 use crate::page::{Lsn, MemoryId, PAGE_BYTES, Page, PageCount, PageIndex, ZERO_PAGE};
 use crate::record::Class;
 use crate::sync::lock;
@@ -132,7 +133,9 @@ impl Memory {
     pub fn map_source(&self) -> Result<MapSource> {
         let core = self.state.core()?;
         let Some(directory) = &core.directory else { return Ok(MapSource::Image(self.image_in_ram())) };
-        core.settle(&self.state)?;
+        if !mutant!(MAPPED_BEFORE_APPLIED) {
+            core.settle(&self.state)?;
+        }
         let file = directory.open_base(self.id())?;
         if file.map_fd().is_none() {
             return Ok(MapSource::Image(self.image()?));

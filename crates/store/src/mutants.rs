@@ -31,16 +31,17 @@ mod active {
     }
 
     /// Makes one mistake active on this thread, or none.
-    pub(crate) fn activate(name: Option<&'static str>) {
+    pub fn activate(name: Option<&'static str>) {
         ACTIVE.set(name);
     }
 
-    pub(crate) fn is_active(name: &str) -> bool {
+    /// Whether the mistake of that name is active.
+    pub fn is_active(name: &str) -> bool {
         ACTIVE.get() == Some(name)
     }
 }
 
 #[cfg(any(test, feature = "mutants"))]
-pub(crate) use active::activate;
+pub use active::activate;
 #[cfg(any(test, feature = "mutants"))]
-pub(crate) use active::is_active;
+pub use active::is_active;

@@ -151,8 +151,11 @@ fn check_directions(
         let package = dependency.package.as_str();
         let fine = match dependency.purpose {
             Purpose::Shipped => allowed.contains(&package),
+            // Tests may also switch features of their own crate on.
             Purpose::Tests => {
-                below(name).contains(package) || (package == "xtask" && name == TESTED_WITH_XTASK)
+                package == name
+                    || below(name).contains(package)
+                    || (package == "xtask" && name == TESTED_WITH_XTASK)
             }
             Purpose::Inherited => true,
         };
@@ -325,6 +328,13 @@ mod tests {
                 "{way}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn tests_may_import_their_own_crate() {
+        let own = "[dev-dependencies]\nbedstone-engine = { path = \".\", features = [\"mutants\"] }\n";
+        assert_eq!(of_engine(own), Vec::<String>::new());
+        assert_eq!(of_engine(&own.replace("dev-", "")).len(), 1);
     }
 
     #[test]
