@@ -293,8 +293,11 @@ impl Canister {
     }
 }
 
+/// First byte of every entry: how the rest is to be read. A later form gets the next number, and this one stays readable.
+const ENTRY_VERSION: u8 = 1;
+
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("plain data can be written to memory")
+    postcard::to_extend(value, vec![ENTRY_VERSION]).expect("plain data can be written to memory")
 }
 
 /// What the store has under a prefix and a canister's id.
@@ -304,7 +307,14 @@ fn entry(store: &Store, keys: &[u8], id: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
-    postcard::from_bytes(bytes).map_err(|error| Error::damaged(format!("a canister's record: {error}")))
+    match bytes.split_first() {
+        Some((&ENTRY_VERSION, bytes)) => postcard::from_bytes(bytes)
+            .map_err(|error| Error::damaged(format!("a canister's record: {error}"))),
+        Some((version, _)) => Err(Error::damaged(format!(
+            "a canister's record has version {version}; this Bedstone reads version {ENTRY_VERSION}"
+        ))),
+        None => Err(Error::damaged("a canister's record is empty")),
+    }
 }
 
 /// Puts an entry unless it is what it was.
