@@ -5,6 +5,7 @@
 mod bad_input;
 mod damage;
 mod doctor;
+mod golden;
 mod measurements;
 mod round_trip;
 mod support;

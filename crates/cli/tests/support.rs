@@ -9,31 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 /// A canister that costs nothing to compile. It keeps a byte in stable memory.
-pub const TINY: &str = r#"(module
-  (import "ic0" "msg_reply" (func $reply))
-  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
-  (import "ic0" "msg_reject" (func $reject (param i32 i32)))
-  (import "ic0" "debug_print" (func $print (param i32 i32)))
-  (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
-  (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
-  (import "ic0" "stable64_read" (func $read (param i64 i64 i64)))
-  (memory 1)
-  (data (i32.const 0) "DIDL\00\00")
-  (data (i32.const 16) "hello")
-  (func (export "canister_init") (drop (call $grow (i64.const 1))))
-  (func $nothing (call $append (i32.const 0) (i32.const 6)) (call $reply))
-  (func (export "canister_update put")
-    (i32.store8 (i32.const 64) (i32.const 7))
-    (call $write (i64.const 0) (i64.const 64) (i64.const 1))
-    (call $nothing))
-  (func (export "canister_query raw")
-    (call $read (i64.const 64) (i64.const 0) (i64.const 1))
-    (call $append (i32.const 64) (i32.const 1))
-    (call $reply))
-  (func (export "canister_update hello") (call $print (i32.const 16) (i32.const 5)) (call $nothing))
-  (func (export "canister_update refuse") (call $reject (i32.const 16) (i32.const 5)))
-  (func (export "canister_update fail") (call $print (i32.const 16) (i32.const 5)) unreachable))
-"#;
+pub const TINY: &str = include_str!("golden/tiny.wat");
 
 /// A directory of its own for a test, removed at its end.
 pub struct Room(PathBuf);
