@@ -279,6 +279,11 @@ pub struct Names {
     pub slow: String,
     /// `() -> ()`: the start function, if the module has one.
     pub start: Option<String>,
+    /// The canister's table of functions, if it has one: callbacks of calls are named by their place in it.
+    pub table: Option<String>,
+    /// `(i64, i64) -> ()`, where there is such a table: calls the function at a place, the first parameter, with an
+    /// environment, the second. Charges nothing itself.
+    pub callback: Option<String>,
     /// `() -> i32`: stores the mutable globals in the tracking memory; 1 if a segment was dropped.
     pub save_globals: String,
     /// `() -> i32`: loads the mutable globals from the tracking memory; 1 if a segment was dropped.

@@ -18,6 +18,8 @@ use wasm_encoder::{
     TypeSection, ValType,
 };
 
+use wasmparser::RefType as ParsedRefType;
+
 use crate::abi::tracking::TrackingLayout;
 use crate::abi::{
     Counter, DeclaredMemory, INJECTED, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess,
@@ -32,6 +34,9 @@ use crate::stable::Direction;
 
 /// About what is added outside the code section; only saves the output from moving while it grows.
 const ADDED_BYTES: usize = 4096;
+
+/// The type of tables that hold functions.
+const FUNCREF: ParsedRefType = ParsedRefType::FUNCREF;
 
 /// A memory argument.
 pub(crate) fn at(memory_index: u32, offset: u64, align: u32) -> MemArg {
@@ -120,6 +125,10 @@ pub(crate) struct Layout {
     pub helpers: Helpers,
     /// First function after the wrappers: entry wrappers ([`Counter::Threaded`]).
     pub entries: u32,
+    /// Whether table 0 is one of functions.
+    pub has_functions: bool,
+    /// Whether that table is addressed with i64.
+    pub table64: bool,
     slow_types: [u32; SLOW_CALLS as usize],
     /// Type `(i64) -> (i64)`.
     pub i64_to_i64: u32,
@@ -152,6 +161,8 @@ impl Layout {
             helpers: Helpers::from(helpers),
             wrappers,
             entries: wrappers + imports,
+            has_functions: info.tables.first().is_some_and(|table| table.element_type == FUNCREF),
+            table64: info.tables.first().is_some_and(|table| table.table64),
             slow_types: [
                 types.intern(&[I32], &[]),
                 types.intern(&[I64, I64], &[]),
@@ -309,6 +320,8 @@ pub(crate) struct Parts<'a, 'm> {
     /// New bodies of the original's functions, and those of the added ones.
     pub code: CodeBytes,
     pub added: Vec<AddedFunction>,
+    /// Function that calls callbacks, where there can be any.
+    pub callback: Option<u32>,
     /// Function index to export instead of an entry point's own ([`Counter::Threaded`]).
     pub entry_wrappers: HashMap<u32, u32>,
     pub entry_points: &'a EntryPoints,
@@ -332,6 +345,8 @@ pub(crate) fn names(info: &ModuleInfo<'_>, layout: &Layout) -> Names {
         tracking: free("tracking"),
         slow: free("slow"),
         start: info.start.map(|_| free("start")),
+        table: layout.has_functions.then(|| free("table")),
+        callback: layout.has_functions.then(|| free("callback")),
         save_globals: free("save_globals"),
         restore_globals: free("restore_globals"),
     }
@@ -495,6 +510,12 @@ fn exports(parts: &Parts<'_, '_>, names: &Names) -> ExportSection {
     if let (Some(name), Some(start)) = (&names.start, parts.info.start) {
         let own = layout.function(start);
         section.export(name, ExportKind::Func, *parts.entry_wrappers.get(&own).unwrap_or(&own));
+    }
+    if let Some(name) = &names.table {
+        section.export(name, ExportKind::Table, 0);
+    }
+    if let (Some(name), Some(function)) = (&names.callback, parts.callback) {
+        section.export(name, ExportKind::Func, function);
     }
     section.export(&names.save_globals, ExportKind::Func, layout.helpers.save_globals);
     section.export(&names.restore_globals, ExportKind::Func, layout.helpers.restore_globals);

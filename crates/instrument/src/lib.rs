@@ -147,6 +147,7 @@ fn rewrite(
     added.extend(helpers_elsewhere(&layout, &mut types));
     added.extend(wrappers(&info, &layout, &config.prices, &mut types));
     let entry_wrappers = entry_wrappers(&info, &layout, &entry_points, &mut types, &mut added);
+    let callback = callback(&layout, &mut types, &mut added);
     let names = encode::names(&info, &layout);
     for function in &added {
         code.push(&[], &function.body);
@@ -161,6 +162,7 @@ fn rewrite(
         function_types,
         code,
         added,
+        callback,
         entry_wrappers,
         entry_points: &entry_points,
     };
@@ -395,6 +397,19 @@ fn forward(layout: &Layout, helper: u32) -> Vec<u8> {
     counter.push_result(&mut sink);
     sink.end();
     body_of((Vec::new(), code))
+}
+
+/// The function that calls callbacks, the last of all; none without a table of functions. Returns its index.
+fn callback(layout: &Layout, types: &mut Types, added: &mut Vec<AddedFunction>) -> Option<u32> {
+    if !layout.has_functions {
+        return None;
+    }
+    let called = types.helper(layout.counter, &[layout.heap_type()], &[]);
+    let type_index = types.intern(&[ValType::I64; 2], &[]);
+    let body = body_of((Vec::new(), wrappers::callback_body(layout, called)));
+    let index = layout.helpers.out_of_instructions + u32::try_from(added.len()).expect("bounded by imports");
+    added.push(AddedFunction { type_index, body, name: "callback".to_owned() });
+    Some(index)
 }
 
 /// Threaded: `() -> ()` functions around the entry points and the start function. Returns them by wrapped function.

@@ -13,7 +13,7 @@
 
 use wasm_encoder::{BlockType, InstructionSink, ValType};
 
-use crate::abi::SlowCall;
+use crate::abi::{Counter, SlowCall};
 use crate::cost::{CostTable, SystemCharge};
 use crate::encode::Layout;
 use crate::info::ImportedFunction;
@@ -120,6 +120,31 @@ pub(crate) fn heap_grown_body(layout: &Layout, address: ValType) -> (Vec<ValType
     counter.push_result(&mut code);
     code.end();
     (Vec::new(), bytes)
+}
+
+/// Body of `(place i64, environment i64) -> ()`: calls a function of table 0, of type `callback`, as the host calls entry
+/// points.
+pub(crate) fn callback_body(layout: &Layout, callback: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut code = InstructionSink::new(&mut bytes);
+    code.local_get(1);
+    if !layout.memory64 {
+        code.i32_wrap_i64();
+    }
+    let threaded = layout.counter == Counter::Threaded;
+    if threaded {
+        code.global_get(layout.counter_global);
+    }
+    code.local_get(0);
+    if !layout.table64 {
+        code.i32_wrap_i64();
+    }
+    code.call_indirect(0, callback);
+    if threaded {
+        code.global_set(layout.counter_global);
+    }
+    code.end();
+    bytes
 }
 
 /// Body of an entry point: a `() -> ()` of the canister's, called by the host with the counter in its global.

@@ -28,6 +28,8 @@
   (export "bedstone:counter" (global 0))
   (export "bedstone:tracking" (memory 0))
   (export "bedstone:slow" (table 1))
+  (export "bedstone:table" (table $t))
+  (export "bedstone:callback" (func $bedstone:callback))
   (export "bedstone:save_globals" (func $bedstone:save_globals))
   (export "bedstone:restore_globals" (func $bedstone:restore_globals))
   (elem (;0;) (table $t) (i32.const 0) func $bedstone:msg_reply $own)
@@ -114,5 +116,12 @@
       call $bedstone:out_of_instructions
     end
     call $reply
+  )
+  (func $bedstone:callback (;13;) (type 2) (param i64 i64)
+    local.get 1
+    i32.wrap_i64
+    local.get 0
+    i32.wrap_i64
+    call_indirect (type 1)
   )
 )
