@@ -8,8 +8,8 @@ use std::time::Instant;
 use bedstone_bench::{median, with_stack};
 use bedstone_engine::store::{Config, FileDisk, Store};
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Module, Principal, Response,
-    SystemState,
+    CallInfo, Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Module, Principal,
+    Response, SystemState,
 };
 
 /// Counts upgrades, and writes stretches of 64 KiB, 4 KiB of them at once so that all bytes are allocated.
@@ -75,6 +75,7 @@ impl Subject {
             arg: &arg,
             caller: Principal::anonymous(),
             time_nanos: 0,
+            call: CallInfo::default(),
         };
         let mut change = self.store.begin();
         let outcome = self.canister.execute_into(&message, &self.store, &mut change).unwrap();

@@ -3,7 +3,7 @@
 
 use bedstone_bench::{Variant, interleaved, report, with_stack};
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Principal, Response,
+    CallInfo, Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Principal, Response,
     StableAccess, SystemState,
 };
 
@@ -63,7 +63,13 @@ fn subject(config: EngineConfig, wat: &str) -> Canister {
 
 fn send(canister: &mut Canister, entry: Entry<'_>, number: u64) -> Response {
     let arg = number.to_le_bytes();
-    let message = Message { entry, arg: &arg, caller: Principal::anonymous(), time_nanos: 0 };
+    let message = Message {
+        entry,
+        arg: &arg,
+        caller: Principal::anonymous(),
+        time_nanos: 0,
+        call: CallInfo::default(),
+    };
     canister.execute(&message).unwrap().response
 }
 

@@ -1,8 +1,8 @@
 //! Canisters under test: engines by mode, and everything that can be seen of a canister between messages.
 
 use bedstone_engine::{
-    Canister, Counter, Engine, EngineConfig, Entry, ErrorKind, InstallMode, Installation, InstructionLimits,
-    Message, Outcome, Principal, Response, StableAccess, SystemState,
+    CallInfo, Canister, Counter, Engine, EngineConfig, Entry, ErrorKind, InstallMode, Installation,
+    InstructionLimits, Message, Outcome, Principal, Response, StableAccess, SystemState,
 };
 
 /// The ways to run a canister that must agree.
@@ -51,7 +51,8 @@ pub(crate) fn install(mode: usize, wasm: &[u8]) -> Option<(Canister, Outcome)> {
 
 /// Sends a message without an argument.
 pub(crate) fn send(canister: &mut Canister, entry: Entry<'_>) -> Outcome {
-    let message = Message { entry, arg: &[], caller: Principal::anonymous(), time_nanos: 1 };
+    let message =
+        Message { entry, arg: &[], caller: Principal::anonymous(), time_nanos: 1, call: CallInfo::default() };
     canister.execute(&message).expect("the machine works")
 }
 

@@ -3,7 +3,7 @@
 //! A fixed canister interprets its argument as a list of operations. The model predicts stable memory, what the reads
 //! leave in the heap, the first trap, and the pages charged.
 
-use bedstone_engine::{Canister, Entry, Message, Outcome, Principal, Response};
+use bedstone_engine::{CallInfo, Canister, Entry, Message, Outcome, Principal, Response};
 
 use crate::Numbers;
 use crate::canister::{MODES, Seen, install};
@@ -74,6 +74,7 @@ pub fn run(seed: u64) -> bool {
                 arg: &arg,
                 caller: Principal::anonymous(),
                 time_nanos: 1,
+                call: CallInfo::default(),
             };
             let outcome = canister.execute(&message).expect("the machine works");
             let what = format!("seed {seed}, message {index}, {mode:?}");

@@ -25,7 +25,7 @@ use crate::execute::Installed;
 use crate::memory;
 use crate::pages::PageSet;
 use crate::sys::{Mapping, PAGE};
-use crate::system::SystemState;
+use crate::system::{Settings, SystemState};
 
 /// Where a canister stands in the store.
 #[derive(Debug, Default)]
@@ -42,6 +42,7 @@ pub(crate) struct Saved {
     record: Option<Vec<u8>>,
     globals: Option<Vec<u8>>,
     log: Option<Vec<u8>>,
+    settings: Settings,
     /// Stable pages told since stable memory was mapped: at least as many as it keeps copies of.
     stable_pages_told: u64,
 }
@@ -117,6 +118,8 @@ pub const CANISTER_KEYS: &[u8] = b"canister/";
 const GLOBALS_KEYS: &[u8] = b"globals/";
 /// Prefix of the keys of logs.
 const LOG_KEYS: &[u8] = b"log/";
+/// Prefix of the keys of settings; absent where nothing was set.
+const SETTINGS_KEYS: &[u8] = b"settings/";
 
 /// What a store tells of a canister without its being read.
 #[derive(Debug, Clone)]
@@ -138,7 +141,8 @@ impl Summary {
     /// If the store fails, or what it holds does not fit together.
     pub fn load(store: &Store, id: &[u8]) -> Result<Self, Error> {
         let record = entry(store, CANISTER_KEYS, id)?;
-        let Record { system, code, stable } = decode(&record)?;
+        let Record { mut system, code, stable } = decode(&record)?;
+        system.settings = settings(store, id)?;
         let bytes = |id: u64| -> Result<u64, Error> {
             Ok(store.memory(MemoryId::new(id)).map_err(Error::store)?.pages().bytes())
         };
@@ -197,6 +201,10 @@ impl Canister {
         let stable = saved.stable.as_ref().expect("placed by the first save").id().get();
         let record = Record { system: self.system.clone(), code, stable };
         put(change, CANISTER_KEYS, id.as_slice(), encode(&record), &mut saved.record);
+        if saved.settings != self.system.settings {
+            saved.settings = self.system.settings.clone();
+            change.put(&[SETTINGS_KEYS, id.as_slice()].concat(), &encode(&saved.settings));
+        }
         let globals = self.installed.as_ref().map_or_else(Vec::new, Installed::globals);
         put(change, GLOBALS_KEYS, id.as_slice(), globals, &mut saved.globals);
         put(change, LOG_KEYS, id.as_slice(), encode(&self.log), &mut saved.log);
@@ -232,7 +240,7 @@ impl Canister {
         if let Some(blob) = self.saved.module {
             change.blob_references(blob, -1);
         }
-        for keys in [CANISTER_KEYS, GLOBALS_KEYS, LOG_KEYS] {
+        for keys in [CANISTER_KEYS, GLOBALS_KEYS, LOG_KEYS, SETTINGS_KEYS] {
             change.delete(&[keys, self.system.id.as_slice()].concat());
         }
     }
@@ -246,6 +254,8 @@ impl Canister {
         let (record, globals, log) = (entry(CANISTER_KEYS)?, entry(GLOBALS_KEYS)?, entry(LOG_KEYS)?);
         let decoded: Record = decode(&record)?;
         let mut canister = Canister::new(engine, decoded.system)?;
+        canister.system.settings = settings(store, id)?;
+        canister.saved.settings = canister.system.settings.clone();
         canister.log = decode(&log)?;
         let memory = store.memory(MemoryId::new(decoded.stable)).map_err(Error::store)?;
         fill(&memory, &mut |source| match source {
@@ -304,6 +314,12 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
 fn entry(store: &Store, keys: &[u8], id: &[u8]) -> Result<Vec<u8>, Error> {
     let value = store.metadata(&[keys, id].concat()).map_err(Error::store)?;
     value.ok_or_else(|| Error::damaged("a canister's record is missing"))
+}
+
+/// A canister's settings: those of a new one where nothing was set.
+fn settings(store: &Store, id: &[u8]) -> Result<Settings, Error> {
+    let value = store.metadata(&[SETTINGS_KEYS, id].concat()).map_err(Error::store)?;
+    value.map_or(Ok(Settings::default()), |value| decode(&value))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {

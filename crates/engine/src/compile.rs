@@ -15,6 +15,7 @@ use wasmtime::{InstancePre, Linker};
 use crate::error::Error;
 use crate::ic0::{self, HostFunctions};
 use crate::memory::{GUARD_BYTES, RESERVATION_BYTES};
+use crate::prices::SubnetInfo;
 use crate::state::MessageState;
 use crate::sys::Creator;
 
@@ -74,6 +75,7 @@ pub struct Engine {
 
 struct Inner {
     config: EngineConfig,
+    subnet: Arc<SubnetInfo>,
     engine: wasmtime::Engine,
     /// Host functions for 32-bit and 64-bit heaps.
     linkers: [Linker<MessageState>; 2],
@@ -142,14 +144,24 @@ pub(crate) struct Compiled {
     pub manifest: Manifest,
     pub pre: InstancePre<MessageState>,
     pub counter: Counter,
+    /// What canisters are told of their subnet.
+    pub subnet: Arc<SubnetInfo>,
 }
 
 impl Engine {
-    /// An engine.
+    /// An engine for canisters of a subnet that is like any other.
     ///
     /// # Errors
     /// If this machine cannot run compiled Wasm.
     pub fn new(config: EngineConfig) -> Result<Self, Error> {
+        Self::on_subnet(config, SubnetInfo::default())
+    }
+
+    /// An engine for the canisters of a subnet.
+    ///
+    /// # Errors
+    /// If this machine cannot run compiled Wasm.
+    pub fn on_subnet(config: EngineConfig, subnet: SubnetInfo) -> Result<Self, Error> {
         let engine = wasmtime::Engine::new(&wasmtime_config()).map_err(Error::machine)?;
         let form = match (config.stable, config.usual_host_functions) {
             (StableAccess::Native, _) => HostFunctions::None,
@@ -159,12 +171,25 @@ impl Engine {
         let mut linkers = [Linker::new(&engine), Linker::new(&engine)];
         ic0::link::<u32>(&mut linkers[0], form).map_err(Error::machine)?;
         ic0::link::<u64>(&mut linkers[1], form).map_err(Error::machine)?;
-        Ok(Self { inner: Arc::new(Inner { config, engine, linkers, modules: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                subnet: Arc::new(subnet),
+                engine,
+                linkers,
+                modules: Mutex::default(),
+            }),
+        })
     }
 
     /// How canisters are run.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
+    }
+
+    /// The subnet that canisters are on.
+    pub fn subnet(&self) -> &SubnetInfo {
+        &self.inner.subnet
     }
 
     /// Compiles a module, plain or gzip; the same bytes only once while a canister uses them.
@@ -200,7 +225,7 @@ impl Inner {
         let pre = self.linkers[usize::from(manifest.memory64())]
             .instantiate_pre(&module)
             .map_err(Error::machine)?;
-        Ok(Compiled { counter: manifest.counter, manifest, pre })
+        Ok(Compiled { counter: manifest.counter, manifest, pre, subnet: Arc::clone(&self.subnet) })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::dirty::{Changed, Heap, Marks};
 use crate::error::Error;
 use crate::instance::{Ended, Live, Target};
 use crate::memory::Tracking;
-use crate::message::Context;
+use crate::message::{CallInfo, Context};
 use crate::outcome::Fault;
 use crate::pages::PageSet;
 use crate::state::{Changes, Limits, Memories, Reply};
@@ -57,6 +57,7 @@ pub(crate) struct Job<'a> {
     pub method: &'a str,
     pub time_nanos: u64,
     pub limits: Limits,
+    pub call: CallInfo<'a>,
 }
 
 /// What a run produced. Its effects on memories are pending.
@@ -258,6 +259,11 @@ impl Installed {
         Ok(changed)
     }
 
+    /// Globals as they stand in the tracking memory take these values.
+    pub fn set_globals(&self, globals: &[u8]) {
+        assert!(self.memories.tracking.set_globals(globals), "the module's own");
+    }
+
     /// Takes back what earlier stages did, after the running one was rolled back, and the globals.
     pub fn roll_back_transaction(&mut self) -> Result<(), Error> {
         for heap in &mut self.heaps {
@@ -291,10 +297,10 @@ fn prepare(live: &mut Live, job: &Job<'_>) {
     state.method.clear();
     state.method.push_str(job.method);
     state.time_nanos = job.time_nanos;
-    state.reply = Reply::Open;
     state.reply_data.clear();
     state.limits = job.limits;
     state.changes = Changes::default();
+    state.receive(&job.call);
     state.fault = None;
     let pages = stable_pages_max(job.context);
     state.touched.accessed_max = pages;
@@ -303,6 +309,10 @@ fn prepare(live: &mut Live, job: &Job<'_>) {
 
 fn collect(live: &mut Live, ended: Ended) -> Run {
     let state = live.store.data_mut();
+    if let Some(call) = state.call.take() {
+        // Put together and never performed.
+        state.changes.cycles_sent -= call.cycles;
+    }
     Run {
         ended,
         reply: std::mem::take(&mut state.reply),
@@ -318,6 +328,7 @@ fn collect(live: &mut Live, ended: Ended) -> Run {
 fn collect_quietly(live: &mut Live) {
     let state = live.store.data_mut();
     state.log.take();
+    state.call = None;
     state.reply = Reply::Open;
     state.changes = Changes::default();
 }

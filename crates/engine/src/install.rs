@@ -14,16 +14,17 @@ use bedstone_instrument::abi::{DeclaredMemory, WASM_PAGE_BYTES};
 use bedstone_instrument::limits;
 use ic_principal::Principal;
 
-use crate::canister::{Canister, refused};
+use crate::canister::Canister;
 use crate::compile::Module;
 use crate::dirty::Heap;
 use crate::error::{Error, ErrorKind};
 use crate::execute::{Installed, Job, PRICES, Run, trap_line};
 use crate::instance::Target;
 use crate::memory;
-use crate::message::{Context, InstallMode, WasmMemoryPersistence};
+use crate::message::{CallInfo, Context, InstallMode, WasmMemoryPersistence};
 use crate::outcome::{Fault, Outcome, Response};
 use crate::pages::PageSet;
+use crate::process::refused;
 use crate::system::SystemState;
 
 /// A request to install code.
@@ -45,6 +46,8 @@ pub struct Installation<'a> {
 #[derive(Debug, Default)]
 struct Totals {
     limit: u64,
+    /// What the callback of a call may use.
+    callback_limit: u64,
     instructions: u64,
     heap_pages: u64,
     stable_accessed: u64,
@@ -77,6 +80,8 @@ impl Totals {
             stable_pages_accessed: self.stable_accessed,
             stable_pages_dirtied: self.stable_written,
             log: self.log,
+            calls: Vec::new(),
+            cycles_accepted: 0,
         }
     }
 }
@@ -103,9 +108,10 @@ impl Canister {
     /// # Errors
     /// If this machine fails; a canister's fault is an [`Outcome`].
     pub fn install(&mut self, installation: &Installation<'_>) -> Result<Outcome, Error> {
-        let limit = self.engine.config().instructions.install;
+        let limits = self.engine.config().instructions;
         self.saved.stale = true;
-        let mut totals = Totals { limit, ..Totals::default() };
+        let mut totals =
+            Totals { limit: limits.install, callback_limit: limits.message, ..Totals::default() };
         let result = match installation.mode {
             InstallMode::Install if self.installed.is_some() => {
                 return Ok(refused(Fault::new(
@@ -324,7 +330,7 @@ fn run_stage(
     if !installed.live(system)?.has(target) {
         return Ok(());
     }
-    let mut run_limits = system.limits(totals.limit);
+    let mut run_limits = system.limits(totals.limit, totals.callback_limit, 0);
     run_limits.instructions = totals.limit.saturating_sub(totals.instructions);
     let job = Job {
         context,
@@ -334,6 +340,7 @@ fn run_stage(
         method: "",
         time_nanos: installation.time_nanos,
         limits: run_limits,
+        call: CallInfo::default(),
     };
     let mut run = installed.run(&job, system)?;
     totals.add(&mut run);

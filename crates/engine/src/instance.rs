@@ -7,17 +7,20 @@
 use std::collections::HashMap;
 
 use bedstone_instrument::abi::INJECTED;
-use wasmtime::{ExternRef, Global, Instance, Memory, Store, TypedFunc, WasmBacktrace};
+use wasmtime::{ExternRef, Global, Instance, Memory, Ref, Store, Table, TypedFunc, WasmBacktrace};
 
 use crate::compile::Compiled;
 use crate::error::Error;
 use crate::ic0::slow_functions;
+use crate::message::Closure;
 use crate::outcome::Fault;
 use crate::state::{Handles, Memories, MessageState};
 use crate::sys::with_memories;
 use crate::system::SystemState;
 
 type EntryFunction = TypedFunc<(), ()>;
+/// Takes a place in the table and an environment.
+type CallbackFunction = TypedFunc<(u64, u64), ()>;
 
 /// See the module's documentation.
 pub(crate) struct Live {
@@ -29,6 +32,8 @@ pub(crate) struct Live {
     save_globals: TypedFunc<(), i32>,
     restore_globals: TypedFunc<(), i32>,
     start: Option<EntryFunction>,
+    /// The table of functions, and what calls one of them.
+    callbacks: Option<(Table, CallbackFunction)>,
     updates: HashMap<String, EntryFunction>,
     queries: HashMap<String, EntryFunction>,
     composite_queries: HashMap<String, EntryFunction>,
@@ -45,6 +50,7 @@ pub(crate) enum Target<'a> {
     Update(&'a str),
     Query(&'a str),
     CompositeQuery(&'a str),
+    Closure(Closure),
 }
 
 /// How a run ended.
@@ -63,7 +69,9 @@ impl Live {
         let manifest = &compiled.manifest;
         let names = &manifest.names;
         let heap_name = names.heaps.first().cloned().unwrap_or_default();
-        let state = MessageState::new(memories.clone(), system.clone(), manifest.memory64(), heap_name);
+        let subnet = compiled.subnet.clone();
+        let state =
+            MessageState::new(memories.clone(), system.clone(), subnet, manifest.memory64(), heap_name);
         let mut store = Store::new(compiled.pre.module().engine(), state);
 
         if manifest.external_references {
@@ -102,6 +110,10 @@ impl Live {
         let restore_globals = instance.get_typed_func(&mut store, &names.restore_globals).expect(CONTRACT);
         let start =
             names.start.as_ref().map(|name| instance.get_typed_func(&mut store, name).expect(CONTRACT));
+        let callbacks = names.table.as_ref().zip(names.callback.as_ref()).map(|(table, callback)| {
+            let table = instance.get_table(&mut store, table).expect(CONTRACT);
+            (table, instance.get_typed_func(&mut store, callback).expect(CONTRACT))
+        });
         store.data_mut().handles = Some(Handles { counter, heap });
         let mut live = Self {
             store,
@@ -111,6 +123,7 @@ impl Live {
             save_globals,
             restore_globals,
             start,
+            callbacks,
             updates: HashMap::new(),
             queries: HashMap::new(),
             composite_queries: HashMap::new(),
@@ -151,6 +164,34 @@ impl Live {
             Target::Update(name) => self.updates.get(name).cloned(),
             Target::Query(name) => self.queries.get(name).cloned(),
             Target::CompositeQuery(name) => self.composite_queries.get(name).cloned(),
+            Target::Closure(_) => None,
+        }
+    }
+
+    /// Calls `target`, which exists unless it is a callback.
+    fn call(&mut self, target: Target<'_>) -> wasmtime::Result<()> {
+        let Target::Closure(closure) = target else {
+            let function = self.function(target).expect("the caller looked for it");
+            return function.call(&mut self.store, ());
+        };
+        let Closure { function, environment } = closure;
+        let found = self.callbacks.as_ref().and_then(|(table, callback)| {
+            let entry = table.get(&mut self.store, function)?;
+            matches!(entry, Ref::Func(Some(_))).then(|| callback.clone())
+        });
+        let state = self.store.data_mut();
+        if !state.heap64 && u32::try_from(environment).is_err() {
+            let text = format!("error converting environment {environment} of a callback to 32 bits");
+            return Err(state.fail(Fault::contract(text)));
+        }
+        match found {
+            Some(callback) => callback.call(&mut self.store, (function, environment)),
+            None => {
+                let text = format!(
+                    "Canister requested to invoke a non-existent Wasm function {function} from table 0"
+                );
+                Err(state.fail(Fault::new(513, text)))
+            }
         }
     }
 
@@ -176,14 +217,13 @@ impl Live {
         self.known_stable = memories.stable.len();
     }
 
-    /// Calls `target`, which exists, with `MessageState` prepared.
+    /// Runs `target`, which exists unless it is a callback, with `MessageState` prepared.
     pub fn run(&mut self, target: Target<'_>) -> Result<Ended, Error> {
         self.refresh()?;
-        let function = self.function(target).expect("the caller looked for it");
         let limit = self.store.data().limits.instructions;
         let start = i64::try_from(limit).expect("limits are below 2^63");
         self.counter.set(&mut self.store, start.into()).map_err(Error::machine)?;
-        let result = function.call(&mut self.store, ());
+        let result = self.call(target);
         self.know_lengths();
         let left = self.counter.get(&mut self.store).i64().expect("the counter is an i64");
         let used = start.saturating_sub(left).clamp(0, start).cast_unsigned();

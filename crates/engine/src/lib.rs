@@ -31,6 +31,8 @@ mod memory;
 mod message;
 mod outcome;
 mod pages;
+mod prices;
+mod process;
 mod state;
 mod sys;
 mod system;
@@ -50,6 +52,9 @@ pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
 pub use error::{Error, ErrorKind};
 pub use ic_principal::Principal;
 pub use install::Installation;
-pub use message::{Context, Entry, InstallMode, Message, WasmMemoryPersistence};
+pub use message::{
+    CallInfo, Callback, Closure, Context, Entry, InstallMode, Message, OutgoingCall, WasmMemoryPersistence,
+};
 pub use outcome::{Fault, Outcome, Response};
-pub use system::{Log, LogRecord, SystemState};
+pub use prices::{CyclePrices, SubnetInfo};
+pub use system::{Log, LogRecord, LowWasmMemoryHook, RunState, Settings, SystemState, Visibility};

@@ -1,6 +1,7 @@
 //! What is asked of a canister, and in which context it runs.
 
 use ic_principal::Principal;
+use serde::{Deserialize, Serialize};
 
 /// How execution is entered. Names and letters are those of the IC's specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,8 +107,32 @@ pub enum Entry<'a> {
     GlobalTimer,
     /// `canister_heartbeat`.
     Heartbeat,
+    /// `canister_on_low_wasm_memory`.
+    LowWasmMemory,
     /// `canister_inspect_message` for a call of the named method.
     InspectMessage(&'a str),
+    /// A callback of a call that was answered.
+    Callback(Callback),
+}
+
+/// A function of the canister's table with an environment to call it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closure {
+    /// Its place in the table.
+    pub function: u64,
+    /// What it is called with; at most 32 bits in 32-bit modules.
+    pub environment: u64,
+}
+
+/// How the answer to a call is delivered. [`Message::arg`] holds a reply's bytes, [`CallInfo::reject`] a reject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Callback {
+    /// The function for this answer, the reply's or the reject's as [`CallInfo::reject`] says.
+    pub closure: Closure,
+    /// What runs if that one traps.
+    pub cleanup: Option<Closure>,
+    /// Whether the call was made by a composite query.
+    pub composite: bool,
 }
 
 /// A message to one canister.
@@ -121,6 +146,57 @@ pub struct Message<'a> {
     pub caller: Principal,
     /// The time that the canister sees, in nanoseconds since 1970. Constant during the message.
     pub time_nanos: u64,
+    /// What else came with it.
+    pub call: CallInfo<'a>,
+}
+
+/// What a message carries besides its argument. The default is that of a call from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallInfo<'a> {
+    /// Cycles that came with the call and were not accepted yet.
+    pub cycles: u128,
+    /// Cycles that came back with an answer; they are part of the balance already.
+    pub refunded: u128,
+    /// When the caller stops waiting, in nanoseconds since 1970; 0 = never.
+    pub deadline_nanos: u64,
+    /// Code and text of the reject that a callback is called with.
+    pub reject: Option<(u32, &'a str)>,
+    /// Whether the call that this message is part of has its answer.
+    pub answered: bool,
+    /// Instructions of earlier messages of the same call.
+    pub instructions: u64,
+    /// Instructions that may be used, if less than the limit of the message's kind.
+    pub instructions_max: Option<u64>,
+    /// Cycles set aside for this execution when its call was made; those not used come back. Without, they are taken from
+    /// the balance.
+    pub prepaid: Option<u128>,
+    /// The certificate that a query may hand on.
+    pub certificate: Option<&'a [u8]>,
+}
+
+/// A call that a message made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingCall {
+    /// Whom it calls.
+    pub callee: Principal,
+    /// The method.
+    pub method: String,
+    /// The argument's bytes.
+    pub arg: Vec<u8>,
+    /// Cycles attached, taken from the balance.
+    pub cycles: u128,
+    /// Of a best-effort call: after how many seconds an answer comes in any case.
+    pub timeout_seconds: Option<u32>,
+    /// What a reply calls.
+    pub on_reply: Closure,
+    /// What a reject calls.
+    pub on_reject: Closure,
+    /// What is called if one of these traps.
+    pub on_cleanup: Option<Closure>,
+    /// Cycles taken from the balance for executing the callback; those not used come back.
+    pub prepaid_execution: u128,
+    /// Cycles taken from the balance for transmitting the answer; those not used come back.
+    pub prepaid_response: u128,
 }
 
 /// How new code takes the place of old.

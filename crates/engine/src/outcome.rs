@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::message::OutgoingCall;
+
 /// The result of executing one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -20,6 +22,10 @@ pub struct Outcome {
     pub stable_pages_dirtied: u64,
     /// Lines printed with `debug_print`, and the trap's line if there was one.
     pub log: Vec<Vec<u8>>,
+    /// Calls to canisters, to be delivered now that the message has succeeded.
+    pub calls: Vec<OutgoingCall>,
+    /// Cycles taken from those that came with the call.
+    pub cycles_accepted: u128,
 }
 
 /// A canister's answer.

@@ -12,8 +12,9 @@ use wasmtime::{Caller, Global, Memory};
 
 use crate::dirty::StableTouched;
 use crate::memory::Tracking;
-use crate::message::Context;
+use crate::message::{CallInfo, Context, OutgoingCall};
 use crate::outcome::Fault;
+use crate::prices::SubnetInfo;
 use crate::sys::Mapping;
 use crate::system::{LOG_BYTES_MAX, LOG_CONTENT_BYTES_MAX, LOG_RECORD_BYTES, SystemState};
 
@@ -54,6 +55,8 @@ pub(crate) enum Reply {
     Open,
     Replied,
     Rejected(String),
+    /// An earlier message of the same call answered.
+    Answered,
 }
 
 /// Changes of system state, applied when the message succeeds.
@@ -62,7 +65,38 @@ pub(crate) struct Changes {
     pub certified_data: Option<Vec<u8>>,
     pub global_timer: Option<u64>,
     pub cycles_burned: u128,
+    /// Cycles taken from those that came with the call; part of the balance.
+    pub cycles_accepted: u128,
+    /// Cycles made out of nothing; part of the balance.
+    pub cycles_minted: u128,
+    /// Cycles that calls took from the balance: attached, and set aside for their answers.
+    pub cycles_sent: u128,
+    /// Calls made, in order.
+    pub calls: Vec<OutgoingCall>,
+    /// The message from outside was let in.
     pub accepted: bool,
+}
+
+/// What came with a message besides its argument; see [`CallInfo`].
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    pub cycles: u128,
+    pub refunded: u128,
+    pub deadline_nanos: u64,
+    pub reject: Option<(u32, String)>,
+    pub instructions: u64,
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl Incoming {
+    fn set(&mut self, call: &CallInfo<'_>) {
+        self.cycles = call.cycles;
+        self.refunded = call.refunded;
+        self.deadline_nanos = call.deadline_nanos;
+        self.reject = call.reject.map(|(code, text)| (code, text.to_owned()));
+        self.instructions = call.instructions;
+        self.certificate = call.certificate.map(<[u8]>::to_vec);
+    }
 }
 
 /// The message's limits.
@@ -74,6 +108,10 @@ pub(crate) struct Limits {
     pub instructions_shown: u64,
     /// What `memory.grow` may make of all declared memories together.
     pub wasm_memory_bytes: u64,
+    /// Bytes that the canister occupies besides its memories.
+    pub other_bytes: u64,
+    /// What the callback of a call may use.
+    pub instructions_callback: u64,
 }
 
 /// See the module's documentation.
@@ -89,6 +127,10 @@ pub(crate) struct MessageState {
     pub limits: Limits,
     pub system: SystemState,
     pub changes: Changes,
+    pub incoming: Incoming,
+    /// A call that is being put together, its cycles taken already.
+    pub call: Option<OutgoingCall>,
+    pub subnet: Arc<SubnetInfo>,
     pub log: ExecutionLog,
     pub memories: Memories,
     pub handles: Option<Handles>,
@@ -102,7 +144,13 @@ pub(crate) struct MessageState {
 
 impl MessageState {
     /// The state of an instance that has not run a message yet.
-    pub fn new(memories: Memories, system: SystemState, heap64: bool, heap_name: String) -> Self {
+    pub fn new(
+        memories: Memories,
+        system: SystemState,
+        subnet: Arc<SubnetInfo>,
+        heap64: bool,
+        heap_name: String,
+    ) -> Self {
         Self {
             context: Context::Start,
             caller: Principal::anonymous(),
@@ -111,9 +159,18 @@ impl MessageState {
             time_nanos: 0,
             reply: Reply::Open,
             reply_data: Vec::new(),
-            limits: Limits { instructions: 0, instructions_shown: 0, wasm_memory_bytes: 0 },
+            limits: Limits {
+                instructions: 0,
+                instructions_shown: 0,
+                wasm_memory_bytes: 0,
+                other_bytes: 0,
+                instructions_callback: 0,
+            },
             system,
             changes: Changes::default(),
+            incoming: Incoming::default(),
+            call: None,
+            subnet,
             log: ExecutionLog::default(),
             memories,
             handles: None,
@@ -122,6 +179,36 @@ impl MessageState {
             heap64,
             heap_name,
         }
+    }
+
+    /// Takes over what came with a message.
+    pub fn receive(&mut self, call: &CallInfo<'_>) {
+        self.incoming.set(call);
+        self.call = None;
+        self.reply = if call.answered { Reply::Answered } else { Reply::Open };
+    }
+
+    /// Whether the call has its answer.
+    pub fn is_answered(&self) -> bool {
+        self.reply != Reply::Open
+    }
+
+    /// The balance as the canister sees it.
+    pub fn balance(&self) -> u128 {
+        let changes = &self.changes;
+        let gained = self.system.cycles + changes.cycles_accepted + changes.cycles_minted;
+        gained - changes.cycles_burned - changes.cycles_sent
+    }
+
+    /// Bytes that the canister occupies.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memories.heap_bytes() + self.memories.stable.len() as u64 + self.limits.other_bytes
+    }
+
+    /// What of the balance may be spent without freezing the canister.
+    pub fn liquid_balance(&self) -> u128 {
+        let limit = self.subnet.prices.freezing_limit(&self.system, self.memory_bytes());
+        self.balance().saturating_sub(limit)
     }
 
     /// Ends the message: remembers why and gives Wasmtime an error to unwind with.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bedstone_engine::store::mutants::activate;
 use bedstone_engine::store::{Config, FileDisk, Store};
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Principal, Response,
+    CallInfo, Canister, Engine, EngineConfig, Entry, InstallMode, Installation, Message, Principal, Response,
     WasmMemoryPersistence,
 };
 
@@ -149,6 +149,7 @@ impl Pair {
             arg: &arg,
             caller: Principal::anonymous(),
             time_nanos: 1_700_000_000_000_000_000,
+            call: CallInfo::default(),
         };
         let store = self.store.clone().unwrap();
         let mut change = store.begin();
@@ -166,6 +167,7 @@ impl Pair {
             arg: &arg,
             caller: Principal::anonymous(),
             time_nanos: 1_700_000_000_000_000_000,
+            call: CallInfo::default(),
         };
         let kept =
             self.wrongly(Doing::Messages, |pair| pair.kept.as_mut().unwrap().execute(&message).unwrap());
@@ -304,6 +306,7 @@ fn a_stable_memory_of_500_gib() {
                 arg: &[],
                 caller: Principal::anonymous(),
                 time_nanos: 1_700_000_000_000_000_000,
+                call: CallInfo::default(),
             };
             let kept = pair.kept.as_mut().unwrap();
             assert_eq!(kept.stable_bytes(), 500 << 30);

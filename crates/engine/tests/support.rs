@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bedstone_engine::{
-    Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation, InstructionLimits, Message,
-    Module, Outcome, Principal, Response, StableAccess, SystemState,
+    CallInfo, Callback, Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation,
+    InstructionLimits, Message, Module, Outcome, Principal, Response, StableAccess, SystemState,
 };
 
 /// All ways to run a canister that must not be told apart.
@@ -94,8 +94,29 @@ impl Subject {
     }
 
     pub fn execute(&mut self, entry: Entry<'_>, arg: &[u8]) -> Outcome {
-        let message =
-            Message { entry, arg, caller: Principal::anonymous(), time_nanos: 1_700_000_000_000_000_000 };
-        self.canister.execute(&message).unwrap()
+        let message = Message {
+            entry,
+            arg,
+            caller: Principal::anonymous(),
+            time_nanos: 1_700_000_000_000_000_000,
+            call: CallInfo::default(),
+        };
+        let outcome = self.canister.execute(&message).unwrap();
+        self.canister.end_query_tree().unwrap();
+        outcome
+    }
+
+    /// Delivers the answer of a call: a reject, or a reply without bytes.
+    pub fn answer(&mut self, callback: Callback, reject: Option<(u32, &str)>) -> Outcome {
+        let message = Message {
+            entry: Entry::Callback(callback),
+            arg: &[],
+            caller: Principal::anonymous(),
+            time_nanos: 1_700_000_000_000_000_000,
+            call: CallInfo { reject, ..CallInfo::default() },
+        };
+        let outcome = self.canister.execute(&message).unwrap();
+        self.canister.end_query_tree().unwrap();
+        outcome
     }
 }

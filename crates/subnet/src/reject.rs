@@ -7,6 +7,9 @@ use bedstone_engine::{Fault, Principal};
 /// Longest text of a reject; what is longer is cut, as on the IC.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
 
+/// The error code of a canister that cannot pay.
+const OUT_OF_CYCLES: u16 = 207;
+
 /// Why a call has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
@@ -32,7 +35,10 @@ impl Reject {
 
     /// A canister's fault, in the words a user gets.
     pub fn of_fault(fault: &Fault, canister: Principal) -> Self {
-        Self::new(fault.code, fault.message(canister))
+        // What kept a message from starting is told as it is.
+        let message =
+            if fault.code == OUT_OF_CYCLES { fault.detail.clone() } else { fault.message(canister) };
+        Self::new(fault.code, message)
     }
 
     /// The error code as the IC writes it.

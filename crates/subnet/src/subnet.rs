@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bedstone_engine::store::{Lsn, Store};
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord, Message,
-    Module, Outcome, Principal, Response, Summary, SystemState,
+    CallInfo, Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord,
+    Message, Module, Outcome, Principal, Response, Summary, SystemState,
 };
 
 use crate::reject::Reject;
@@ -190,7 +190,13 @@ impl Subnet {
             if due && canister.has_method(Entry::GlobalTimer) {
                 canister.deactivate_timer();
                 let caller = Principal::management_canister();
-                let message = Message { entry: Entry::GlobalTimer, arg: &[], caller, time_nanos: now };
+                let message = Message {
+                    entry: Entry::GlobalTimer,
+                    arg: &[],
+                    caller,
+                    time_nanos: now,
+                    call: CallInfo::default(),
+                };
                 self.execute(id, &message)?;
             }
         }
@@ -351,7 +357,13 @@ impl Subnet {
         let Some(canister) = self.awake(id)? else {
             return Ok(rejected(Reject::new(301, format!("Canister {id} not found"))));
         };
-        let message = |entry| Message { entry, arg: &call.arg, caller: call.caller, time_nanos };
+        let message = |entry| Message {
+            entry,
+            arg: &call.arg,
+            caller: call.caller,
+            time_nanos,
+            call: CallInfo::default(),
+        };
         let inspect = Entry::InspectMessage(&call.method);
         let (entry, silent) = match call.kind {
             CallKind::Update => (Entry::Update(&call.method), "did not reply to the call"),

@@ -62,6 +62,15 @@ pub(crate) const REJECT_CODE: Contexts = UPDATE_CALLBACKS.and(COMPOSITE_CALLBACK
 pub(crate) const REJECT_MESSAGE: Contexts = Contexts::of(&[C::RejectCallback, C::CompositeRejectCallback]);
 /// Where cycles came with the call.
 pub(crate) const CYCLES_IN: Contexts = Contexts::of(&[C::Update, C::ReplicatedQuery]).and(UPDATE_CALLBACKS);
+/// Where a call may be made.
+pub(crate) const CALL: Contexts =
+    Contexts::of(&[C::Update, C::CompositeQuery]).and(UPDATE_CALLBACKS).and(COMPOSITE_CALLBACKS).and(TASKS);
+/// Where a call may carry cycles.
+pub(crate) const CALL_WITH_CYCLES: Contexts = Contexts::of(&[C::Update]).and(UPDATE_CALLBACKS).and(TASKS);
+/// Where cycles may be made.
+pub(crate) const MINT: Contexts = CALL_WITH_CYCLES;
+/// Where the key of the whole network can be read.
+pub(crate) const ROOT_KEY: Contexts = BURN;
 /// Where cycles came back from a call.
 pub(crate) const CYCLES_BACK: Contexts = UPDATE_CALLBACKS;
 /// Where cycles may be burned.

@@ -4,8 +4,8 @@
 use ic_principal::Principal;
 use wasmtime::Linker;
 
-use super::contexts::{ALL, CERTIFICATE, CERTIFY, NOT_START, TIMER};
-use super::{Host, Pointer, allow, copy_out, read_heap};
+use super::contexts::{ALL, CERTIFICATE, CERTIFY, NOT_START, ROOT_KEY, TIMER};
+use super::{Host, Pointer, allow, copy_bytes_out, copy_out, read_heap};
 use crate::outcome::Fault;
 use crate::state::{MessageState, counter};
 
@@ -29,13 +29,31 @@ fn link_ids<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::Result<(
         let range = (to.bytes(), offset.bytes(), bytes.bytes());
         copy_out(&mut caller, "canister_self_copy", range, |state| state.system.id.as_slice())
     })?;
+    linker.func_wrap("ic0", "subnet_self_size", |mut caller: Host<'_>| {
+        allow(&mut caller, "subnet_self_size", NOT_START)?;
+        Ok(P::from_bytes(caller.data().subnet.id.as_slice().len()))
+    })?;
+    linker.func_wrap("ic0", "subnet_self_copy", |mut caller: Host<'_>, to: P, offset: P, bytes: P| {
+        allow(&mut caller, "subnet_self_copy", NOT_START)?;
+        let range = (to.bytes(), offset.bytes(), bytes.bytes());
+        copy_out(&mut caller, "subnet_self_copy", range, |state| state.subnet.id.as_slice())
+    })?;
+    linker.func_wrap("ic0", "root_key_size", |mut caller: Host<'_>| {
+        allow(&mut caller, "root_key_size", ROOT_KEY)?;
+        Ok(P::from_bytes(caller.data().subnet.root_key.len()))
+    })?;
+    linker.func_wrap("ic0", "root_key_copy", |mut caller: Host<'_>, to: P, offset: P, bytes: P| {
+        allow(&mut caller, "root_key_copy", ROOT_KEY)?;
+        let range = (to.bytes(), offset.bytes(), bytes.bytes());
+        copy_out(&mut caller, "root_key_copy", range, |state| &state.subnet.root_key)
+    })?;
     linker.func_wrap("ic0", "canister_version", |mut caller: Host<'_>| {
         allow(&mut caller, "canister_version", NOT_START)?;
         Ok(caller.data().system.version)
     })?;
     linker.func_wrap("ic0", "canister_status", |mut caller: Host<'_>| {
         allow(&mut caller, "canister_status", NOT_START)?;
-        Ok(1_u32) // running: nothing stops a canister yet
+        Ok(caller.data().system.settings.run_state as u32)
     })?;
     linker.func_wrap("ic0", "is_controller", |mut caller: Host<'_>, from: P, bytes: P| {
         allow(&mut caller, "is_controller", ALL)?;
@@ -62,13 +80,16 @@ fn link_time(linker: &mut Linker<MessageState>) -> wasmtime::Result<()> {
         Ok(state.changes.global_timer.replace(at).unwrap_or(state.system.global_timer))
     })?;
     linker.func_wrap("ic0", "performance_counter", |mut caller: Host<'_>, kind: u32| {
-        // A call context is one execution until canisters call each other, so both counters agree.
-        if kind > 1 {
-            let text = format!("ic0.performance_counter: Error getting performance counter type {kind}");
-            return Err(caller.data_mut().fail(Fault::contract(text)));
-        }
+        let before = match kind {
+            0 => 0,
+            1 => caller.data().incoming.instructions,
+            _ => {
+                let text = format!("ic0.performance_counter: Error getting performance counter type {kind}");
+                return Err(caller.data_mut().fail(Fault::contract(text)));
+            }
+        };
         let left = counter(&mut caller);
-        Ok(caller.data().limits.instructions.wrapping_sub(left.cast_unsigned()))
+        Ok(caller.data().limits.instructions.wrapping_sub(left.cast_unsigned()).wrapping_add(before))
     })?;
     Ok(())
 }
@@ -89,51 +110,112 @@ fn link_certification<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime
     })?;
     linker.func_wrap("ic0", "data_certificate_present", |mut caller: Host<'_>| {
         allow(&mut caller, "data_certificate_present", NOT_START)?;
-        Ok(0_u32) // no certified state yet
+        Ok(u32::from(caller.data().incoming.certificate.is_some()))
     })?;
-    linker.func_wrap("ic0", "data_certificate_size", |mut caller: Host<'_>| -> wasmtime::Result<P> {
+    linker.func_wrap("ic0", "data_certificate_size", |mut caller: Host<'_>| {
         allow(&mut caller, "data_certificate_size", CERTIFICATE)?;
-        Err(caller.data_mut().fail(Fault::contract("ic0.data_certificate_size: no data certificate")))
+        certificate(&mut caller, "data_certificate_size")?;
+        Ok(P::from_bytes(certificate_bytes(caller.data()).len()))
     })?;
     linker.func_wrap(
         "ic0",
         "data_certificate_copy",
-        |mut caller: Host<'_>, _: P, _: P, _: P| -> wasmtime::Result<()> {
+        |mut caller: Host<'_>, to: P, offset: P, bytes: P| {
             allow(&mut caller, "data_certificate_copy", CERTIFICATE)?;
-            Err(caller.data_mut().fail(Fault::contract("ic0.data_certificate_copy: no data certificate")))
+            certificate(&mut caller, "data_certificate_copy")?;
+            let range = (to.bytes(), offset.bytes(), bytes.bytes());
+            copy_out(&mut caller, "data_certificate_copy", range, certificate_bytes)
         },
     )?;
     Ok(())
 }
 
-/// There are no environment variables yet: the count is 0, no name exists, every index is out of range.
-fn link_environment_variables<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::Result<()> {
-    fn refuse<T>(caller: &mut Host<'_>, name: &str, what: &str) -> wasmtime::Result<T> {
-        allow(caller, name, NOT_START)?;
-        Err(caller.data_mut().fail(Fault::contract(format_args!("ic0.{name}: {what}"))))
+/// Refuses where there is no certificate.
+fn certificate(caller: &mut Host<'_>, name: &str) -> wasmtime::Result<()> {
+    if caller.data().incoming.certificate.is_some() {
+        return Ok(());
     }
-    const INDEX: &str = "the canister has no environment variable with that index";
-    const NAME: &str = "the canister has no environment variable with that name";
+    Err(caller.data_mut().fail(Fault::contract(format_args!("ic0.{name}: no data certificate"))))
+}
+
+fn certificate_bytes(state: &MessageState) -> &[u8] {
+    state.incoming.certificate.as_deref().unwrap_or_default()
+}
+
+/// Longest name of an environment variable that is looked for, in bytes.
+const VARIABLE_NAME_BYTES_MAX: u64 = 100;
+
+/// Reads the name of an environment variable.
+fn variable_name(caller: &mut Host<'_>, name: &str, from: u64, bytes: u64) -> wasmtime::Result<String> {
+    if bytes > VARIABLE_NAME_BYTES_MAX {
+        let text = format!(
+            "ic0.{name}: the variable's name has {bytes} bytes but the limit is {VARIABLE_NAME_BYTES_MAX}"
+        );
+        return Err(caller.data_mut().fail(Fault::contract(text)));
+    }
+    String::from_utf8(read_heap(caller, name, from, bytes)?).map_err(|_| {
+        let text = format!("ic0.{name}: the variable's name is not valid UTF-8");
+        caller.data_mut().fail(Fault::contract(text))
+    })
+}
+
+/// The name of the environment variable with that index, in order of the names.
+fn variable_at(caller: &mut Host<'_>, name: &str, index: u64) -> wasmtime::Result<String> {
+    let variables = &caller.data().system.settings.environment_variables;
+    let found = usize::try_from(index).ok().and_then(|index| variables.keys().nth(index)).cloned();
+    found.ok_or_else(|| {
+        let text = format!("ic0.{name}: there is no environment variable with index {index}");
+        caller.data_mut().fail(Fault::contract(text))
+    })
+}
+
+fn variable_value(caller: &mut Host<'_>, name: &str, variable: &str) -> wasmtime::Result<String> {
+    let found = caller.data().system.settings.environment_variables.get(variable).cloned();
+    found.ok_or_else(|| {
+        let text = format!("ic0.{name}: there is no environment variable \"{variable}\"");
+        caller.data_mut().fail(Fault::contract(text))
+    })
+}
+
+fn link_environment_variables<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::Result<()> {
     linker.func_wrap("ic0", "env_var_count", |mut caller: Host<'_>| {
         allow(&mut caller, "env_var_count", NOT_START)?;
-        Ok(P::from_bytes(0))
+        Ok(P::from_bytes(caller.data().system.settings.environment_variables.len()))
     })?;
-    linker.func_wrap("ic0", "env_var_name_size", |mut caller: Host<'_>, _: P| {
-        refuse::<P>(&mut caller, "env_var_name_size", INDEX)
+    linker.func_wrap("ic0", "env_var_name_size", |mut caller: Host<'_>, index: P| {
+        allow(&mut caller, "env_var_name_size", NOT_START)?;
+        Ok(P::from_bytes(variable_at(&mut caller, "env_var_name_size", index.bytes())?.len()))
     })?;
-    linker.func_wrap("ic0", "env_var_name_copy", |mut caller: Host<'_>, _: P, _: P, _: P, _: P| {
-        refuse::<()>(&mut caller, "env_var_name_copy", INDEX)
-    })?;
+    linker.func_wrap(
+        "ic0",
+        "env_var_name_copy",
+        |mut caller: Host<'_>, index: P, to: P, offset: P, bytes: P| {
+            allow(&mut caller, "env_var_name_copy", NOT_START)?;
+            let name = variable_at(&mut caller, "env_var_name_copy", index.bytes())?;
+            let range = (to.bytes(), offset.bytes(), bytes.bytes());
+            copy_bytes_out(&mut caller, "env_var_name_copy", range, name.as_bytes())
+        },
+    )?;
     linker.func_wrap("ic0", "env_var_name_exists", |mut caller: Host<'_>, from: P, bytes: P| {
         allow(&mut caller, "env_var_name_exists", NOT_START)?;
-        read_heap(&mut caller, "env_var_name_exists", from.bytes(), bytes.bytes())?;
-        Ok(0_u32)
+        let name = variable_name(&mut caller, "env_var_name_exists", from.bytes(), bytes.bytes())?;
+        Ok(u32::from(caller.data().system.settings.environment_variables.contains_key(&name)))
     })?;
-    linker.func_wrap("ic0", "env_var_value_size", |mut caller: Host<'_>, _: P, _: P| {
-        refuse::<P>(&mut caller, "env_var_value_size", NAME)
+    linker.func_wrap("ic0", "env_var_value_size", |mut caller: Host<'_>, from: P, bytes: P| {
+        allow(&mut caller, "env_var_value_size", NOT_START)?;
+        let name = variable_name(&mut caller, "env_var_value_size", from.bytes(), bytes.bytes())?;
+        Ok(P::from_bytes(variable_value(&mut caller, "env_var_value_size", &name)?.len()))
     })?;
-    linker.func_wrap("ic0", "env_var_value_copy", |mut caller: Host<'_>, _: P, _: P, _: P, _: P, _: P| {
-        refuse::<()>(&mut caller, "env_var_value_copy", NAME)
-    })?;
+    linker.func_wrap(
+        "ic0",
+        "env_var_value_copy",
+        |mut caller: Host<'_>, name: P, name_bytes: P, to: P, offset: P, bytes: P| {
+            allow(&mut caller, "env_var_value_copy", NOT_START)?;
+            let name = variable_name(&mut caller, "env_var_value_copy", name.bytes(), name_bytes.bytes())?;
+            let value = variable_value(&mut caller, "env_var_value_copy", &name)?;
+            let range = (to.bytes(), offset.bytes(), bytes.bytes());
+            copy_bytes_out(&mut caller, "env_var_value_copy", range, value.as_bytes())
+        },
+    )?;
     Ok(())
 }

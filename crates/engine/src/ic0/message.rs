@@ -46,21 +46,24 @@ pub(super) fn link<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime::R
     })?;
     linker.func_wrap("ic0", "msg_deadline", |mut caller: Host<'_>| {
         allow(&mut caller, "msg_deadline", ANSWER)?;
-        Ok(0_u64) // calls from outside have no deadline
+        Ok(caller.data().incoming.deadline_nanos)
     })?;
-    // Only callbacks of calls to other canisters see a reject.
     linker.func_wrap("ic0", "msg_reject_code", |mut caller: Host<'_>| {
         allow(&mut caller, "msg_reject_code", REJECT_CODE)?;
-        Ok(0_u32)
+        Ok(caller.data().incoming.reject.as_ref().map_or(0, |(code, _)| *code))
     })?;
     linker.func_wrap("ic0", "msg_reject_msg_size", |mut caller: Host<'_>| {
         allow(&mut caller, "msg_reject_msg_size", REJECT_MESSAGE)?;
-        Ok(P::from_bytes(0))
+        Ok(P::from_bytes(reject_text(caller.data()).len()))
     })?;
     linker.func_wrap("ic0", "msg_reject_msg_copy", |mut caller: Host<'_>, to: P, offset: P, bytes: P| {
         allow(&mut caller, "msg_reject_msg_copy", REJECT_MESSAGE)?;
         let range = (to.bytes(), offset.bytes(), bytes.bytes());
-        copy_out(&mut caller, "msg_reject_msg_copy", range, |_| &[])
+        copy_out(&mut caller, "msg_reject_msg_copy", range, reject_text)
     })?;
     Ok(())
+}
+
+fn reject_text(state: &MessageState) -> &[u8] {
+    state.incoming.reject.as_ref().map_or(&[], |(_, text)| text.as_bytes())
 }

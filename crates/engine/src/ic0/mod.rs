@@ -6,9 +6,11 @@
 //! Invariants:
 //! - A function refused in the running context changes nothing.
 //! - Heap ranges are checked before anything else is; a failing range is a contract violation.
-//! - Every name of the facts sheet links; one that is not built yet ends the message and says its name.
+//! - Every system function that validation accepts links.
 
+mod calls;
 mod contexts;
+mod costs;
 mod cycles;
 mod environment;
 mod message;
@@ -68,56 +70,9 @@ pub(crate) fn link<P: Pointer>(
     cycles::link::<P>(linker)?;
     text::link::<P>(linker)?;
     stable::link(linker, stable)?;
-    link_unbuilt(linker, size_of::<P>() == 8)
+    calls::link::<P>(linker)?;
+    costs::link::<P>(linker)
 }
-
-/// What is accepted at install but not built yet.
-fn link_unbuilt(linker: &mut Linker<MessageState>, memory64: bool) -> wasmtime::Result<()> {
-    use bedstone_instrument::system_api::{self, ApiType};
-    use wasmtime::{FuncType, ValType};
-    let value = |ty: &ApiType| match ty {
-        ApiType::I64 => ValType::I64,
-        ApiType::Pointer if memory64 => ValType::I64,
-        _ => ValType::I32,
-    };
-    for name in UNBUILT {
-        let function = system_api::lookup(name).expect("a system function");
-        if function.wasm32_only && memory64 {
-            continue;
-        }
-        let params: Vec<_> = function.params.iter().map(value).collect();
-        let results: Vec<_> = function.result.iter().map(value).collect();
-        let ty = FuncType::new(linker.engine(), params, results);
-        linker.func_new("ic0", name, ty, move |mut caller, _, _| {
-            let text = format_args!("ic0.{name} is not supported by this release of Bedstone").to_string();
-            Err(caller.data_mut().fail(Fault::contract(text)))
-        })?;
-    }
-    Ok(())
-}
-
-/// Accepted at install, not built yet.
-const UNBUILT: [&str; 19] = [
-    "call_new",
-    "call_on_cleanup",
-    "call_data_append",
-    "call_with_best_effort_response",
-    "call_cycles_add128",
-    "call_cycles_add",
-    "call_perform",
-    "mint_cycles128",
-    "subnet_self_size",
-    "subnet_self_copy",
-    "canister_liquid_cycle_balance128",
-    "root_key_size",
-    "root_key_copy",
-    "cost_call",
-    "cost_create_canister",
-    "cost_http_request",
-    "cost_sign_with_ecdsa",
-    "cost_sign_with_schnorr",
-    "cost_vetkd_derive_key",
-];
 
 /// Refuses a function outside its contexts.
 fn allow(caller: &mut Host<'_>, name: &str, contexts: Contexts) -> wasmtime::Result<()> {
@@ -130,17 +85,21 @@ fn allow(caller: &mut Host<'_>, name: &str, contexts: Contexts) -> wasmtime::Res
 }
 
 /// Checks that a range lies in the heap; returns it as offset and length.
-fn heap_range(caller: &mut Host<'_>, name: &str, at: u64, bytes: u64) -> wasmtime::Result<(usize, usize)> {
-    let state = caller.data_mut();
+fn in_heap(state: &MessageState, name: &str, at: u64, bytes: u64) -> Result<(usize, usize), Fault> {
     let Some(heap) = state.memories.heap() else {
-        return Err(state.fail(Fault::contract("WebAssembly module must define memory")));
+        return Err(Fault::contract("WebAssembly module must define memory"));
     };
     let len = heap.len() as u64;
     if at.checked_add(bytes).is_some_and(|end| end <= len) {
         return Ok((at as usize, bytes as usize)); // both at most the heap's length
     }
-    let text = format!("ic0.{name} heap: src={at} + length={bytes} exceeds the slice size={len}");
-    Err(state.fail(Fault::contract(text)))
+    let text = format_args!("ic0.{name} heap: src={at} + length={bytes} exceeds the slice size={len}");
+    Err(Fault::contract(text))
+}
+
+/// As [`in_heap`], ends the message.
+fn heap_range(caller: &mut Host<'_>, name: &str, at: u64, bytes: u64) -> wasmtime::Result<(usize, usize)> {
+    in_heap(caller.data(), name, at, bytes).map_err(|fault| caller.data_mut().fail(fault))
 }
 
 /// Copies heap bytes out.
@@ -161,19 +120,35 @@ fn write_heap(caller: &mut Host<'_>, name: &str, at: u64, from: &[u8]) -> wasmti
 fn copy_out(
     caller: &mut Host<'_>,
     name: &str,
-    (to, offset, bytes): (u64, u64, u64),
+    range: (u64, u64, u64),
     source: impl FnOnce(&MessageState) -> &[u8],
 ) -> wasmtime::Result<()> {
-    let (to, bytes) = heap_range(caller, name, to, bytes)?;
-    let state = caller.data();
-    let source = source(state);
+    copy(caller.data(), name, range, source(caller.data())).map_err(|fault| caller.data_mut().fail(fault))
+}
+
+/// As [`copy_out`], from bytes that are not part of the state.
+fn copy_bytes_out(
+    caller: &mut Host<'_>,
+    name: &str,
+    range: (u64, u64, u64),
+    source: &[u8],
+) -> wasmtime::Result<()> {
+    copy(caller.data(), name, range, source).map_err(|fault| caller.data_mut().fail(fault))
+}
+
+fn copy(
+    state: &MessageState,
+    name: &str,
+    (to, offset, bytes): (u64, u64, u64),
+    source: &[u8],
+) -> Result<(), Fault> {
+    let (to, bytes) = in_heap(state, name, to, bytes)?;
     let end = offset.checked_add(bytes as u64).filter(|end| *end <= source.len() as u64);
     let Some(end) = end else {
-        let text = format!(
+        return Err(Fault::contract(format_args!(
             "ic0.{name} payload: src={offset} + length={bytes} exceeds the slice size={}",
             source.len()
-        );
-        return Err(caller.data_mut().fail(Fault::contract(text)));
+        )));
     };
     let heap = state.memories.heap().expect("the range was checked");
     heap.write(to, &source[offset as usize..end as usize]);

@@ -25,7 +25,7 @@ fn open(caller: &mut Host<'_>, name: &str) -> wasmtime::Result<()> {
     let state = caller.data_mut();
     let done = match state.reply {
         Reply::Open => return Ok(()),
-        Reply::Replied => "replied",
+        Reply::Replied | Reply::Answered => "replied",
         Reply::Rejected(_) => "rejected",
     };
     Err(state.fail(Fault::contract(format_args!("ic0.{name}: the call is already {done}"))))
