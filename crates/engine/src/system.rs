@@ -99,6 +99,8 @@ pub struct Settings {
     pub low_wasm_memory_hook: LowWasmMemoryHook,
     /// Names and values.
     pub environment_variables: BTreeMap<String, String>,
+    /// Whether the module has a heartbeat.
+    pub heartbeat: bool,
     /// Until when storage is paid for, in nanoseconds since 1970; 0 = nothing was paid yet.
     pub paid_until_nanos: u64,
 }
@@ -117,6 +119,7 @@ impl Default for Settings {
             wasm_memory_threshold: 0,
             low_wasm_memory_hook: LowWasmMemoryHook::ConditionNotSatisfied,
             environment_variables: BTreeMap::new(),
+            heartbeat: false,
             paid_until_nanos: 0,
         }
     }

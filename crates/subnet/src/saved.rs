@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Room, Store};
-use bedstone_engine::{CANISTER_KEYS, Canister, Error, Message, Outcome, Principal};
+use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Store};
+use bedstone_engine::{CANISTER_KEYS, Canister, Error, Principal, Summary};
 
 use crate::subnet::{Subnet, SubnetConfig};
 
@@ -50,6 +50,11 @@ impl Subnet {
             subnet.canisters.insert(principal(id)?, Slot::Asleep);
             Ok(())
         })?;
+        for id in subnet.canisters.keys().copied().collect::<Vec<_>>() {
+            let system = Summary::load(&store, id.as_slice())?.system;
+            subnet.watch_system(id, &system);
+        }
+        subnet.load_calls(&store)?;
         let mut names = BTreeMap::new();
         each_raw(&store, NAME_KEYS, |name, id| {
             let name = String::from_utf8(name.to_vec()).map_err(|_| Error::damaged("a canister's name"))?;
@@ -62,7 +67,7 @@ impl Subnet {
     }
 
     /// The store, if it keeps every message by itself.
-    fn keeper(&self) -> Option<Store> {
+    pub(crate) fn keeper(&self) -> Option<Store> {
         self.store.clone().filter(|store| store.durability() != Durability::Off)
     }
 
@@ -77,30 +82,19 @@ impl Subnet {
     }
 
     /// Appends what one request changed.
-    fn append(&mut self, store: &Store, change: Change) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, store: &Store, change: Change) -> Result<(), Error> {
         self.appended = Some(store.append(change).map_err(Error::store)?);
         Ok(())
     }
 
-    /// Executes a message of a canister that is there, and appends what it changed if the store keeps every message.
-    pub(crate) fn execute(&mut self, id: Principal, message: &Message<'_>) -> Result<Outcome, Error> {
-        let keeper = self.keeper();
-        let canister = self.awake(id)?.ok_or_else(|| Error::damaged("a canister that was there is gone"))?;
-        let Some(store) = keeper else { return canister.execute(message) };
-        if store.room().map_err(Error::store)? == Room::Low {
-            return Err(Error::full());
+    /// Lets a canister give memory back, if it holds much and the store has everything.
+    pub(crate) fn shed(&mut self, id: Principal) -> Result<(), Error> {
+        if self.keeper().is_none() {
+            return Ok(());
         }
-        let mut change = store.begin();
-        let result = canister.execute_into(message, &store, &mut change);
-        let outcome = self.or_reload(id, result)?;
-        // A change that was not taken did happen in memory.
-        let appended = self.append(&store, change);
-        self.or_reload(id, appended)?;
-        if let Some(canister) = self.awake(id)? {
-            let shed = canister.shed();
-            self.or_reload(id, shed)?;
-        }
-        Ok(outcome)
+        let Some(Slot::Awake { canister, .. }) = self.canisters.get_mut(&id) else { return Ok(()) };
+        let shed = canister.shed();
+        self.or_reload(id, shed)
     }
 
     /// After a failure of the machine a canister in memory may be half changed: it is read again when it is used next.
@@ -190,6 +184,7 @@ impl Subnet {
         for (name, id) in &self.names {
             change.put(&[NAME_KEYS, name.as_bytes()].concat(), id.as_slice());
         }
+        self.save_calls(&store, &mut change)?;
         self.put_head(&mut change);
         store.save(change).map_err(Error::store)?;
         Ok(())
@@ -221,7 +216,10 @@ impl Subnet {
             Some(Slot::Awake { .. }) => {}
             Some(Slot::Asleep) => {
                 let store = self.store.as_ref().expect("sleeping canisters come from a store");
-                let canister = Box::new(Canister::load(&self.engine, store, id.as_slice())?);
+                let mut canister = Box::new(Canister::load(&self.engine, store, id.as_slice())?);
+                if let Some(party) = self.parties.get(&id) {
+                    canister.system_mut().open_calls = party.open_calls_by_callee();
+                }
                 self.canisters.insert(id, Slot::Awake { canister, used: uses });
                 self.park(id);
             }

@@ -5,20 +5,20 @@
 //! - A call never fails half: its reject means that the canister's memories are what they were.
 //! - Ids are given in ascending order and never reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bedstone_engine::store::{Lsn, Store};
 use bedstone_engine::{
-    CallInfo, Canister, Engine, EngineConfig, Entry, Error, ErrorKind, InstallMode, Installation, LogRecord,
-    Message, Module, Outcome, Principal, Response, Summary, SystemState,
+    Canister, Engine, EngineConfig, Error, ErrorKind, InstallMode, Installation, LogRecord, Module, Outcome,
+    Principal, Response, Summary, SystemState,
 };
 
+use crate::calls::{CallId, Party};
+use crate::ingress::Status;
+use crate::management::Waiting;
 use crate::reject::Reject;
 use crate::saved::Slot;
-
-/// Largest message from outside, in bytes.
-const INGRESS_BYTES_MAX: usize = 2 << 20;
 
 /// What a subnet is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +143,24 @@ pub struct Subnet {
     pub(crate) abandoned: bool,
     /// Canisters deleted since the last save.
     pub(crate) deleted: Vec<Canister>,
+    /// Canisters, the management canister among them, as ones that call and are called.
+    pub(crate) parties: BTreeMap<Principal, Party>,
+    /// Those with mail, the next one first.
+    pub(crate) ready: VecDeque<Principal>,
+    /// The last number given to a letter, a context, an open call or a message from outside.
+    pub(crate) last_call: CallId,
+    /// Messages from outside that nobody has asked for since they were answered, and those not answered.
+    pub(crate) ingress: BTreeMap<CallId, Status>,
+    /// When global timers fire.
+    pub(crate) timers: BTreeMap<Principal, u64>,
+    /// Canisters whose low-memory hook is ready.
+    pub(crate) hooks: BTreeSet<Principal>,
+    /// Canisters that have a heartbeat.
+    pub(crate) heartbeats: BTreeSet<Principal>,
+    /// Requests to stop a canister that wait until it has stopped.
+    pub(crate) stops: BTreeMap<Principal, Vec<Waiting>>,
+    /// When best-effort calls end: time, canister, open call.
+    pub(crate) deadlines: BTreeSet<(u64, Principal, CallId)>,
 }
 
 impl Subnet {
@@ -163,6 +181,15 @@ impl Subnet {
             live_canisters_max: config.live_canisters_max.max(1),
             abandoned: false,
             deleted: Vec::new(),
+            parties: BTreeMap::new(),
+            ready: VecDeque::new(),
+            last_call: 0,
+            ingress: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            hooks: BTreeSet::new(),
+            heartbeats: BTreeSet::new(),
+            stops: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
         })
     }
 
@@ -171,36 +198,22 @@ impl Subnet {
         self.time_nanos
     }
 
-    /// Moves time on; it never goes back. Due timers fire.
+    /// Moves time on, which never goes back, and runs a round: due timers fire.
     ///
     /// # Errors
     /// If this machine fails.
     pub fn advance_to(&mut self, time_nanos: u64) -> Result<(), Error> {
-        self.time_nanos = self.time_nanos.max(time_nanos);
-        self.keep_head()?;
-        self.fire_timers()
+        self.set_time(time_nanos)?;
+        self.tick().map(drop)
     }
 
-    fn fire_timers(&mut self) -> Result<(), Error> {
-        let ids: Vec<Principal> = self.canisters.keys().copied().collect();
-        for id in ids {
-            let now = self.time_nanos;
-            let Some(Slot::Awake { canister, .. }) = self.canisters.get_mut(&id) else { continue };
-            let due = (1..=now).contains(&canister.system().global_timer);
-            if due && canister.has_method(Entry::GlobalTimer) {
-                canister.deactivate_timer();
-                let caller = Principal::management_canister();
-                let message = Message {
-                    entry: Entry::GlobalTimer,
-                    arg: &[],
-                    caller,
-                    time_nanos: now,
-                    call: CallInfo::default(),
-                };
-                self.execute(id, &message)?;
-            }
-        }
-        Ok(())
+    /// Moves time on, which never goes back, and runs nothing.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn set_time(&mut self, time_nanos: u64) -> Result<(), Error> {
+        self.time_nanos = self.time_nanos.max(time_nanos);
+        self.keep_head()
     }
 
     /// Makes an empty canister with the next id.
@@ -254,9 +267,11 @@ impl Subnet {
         if self.awake(id)?.is_none() {
             return Ok(false);
         }
+        self.end_calls(id)?;
         if let Some(Slot::Awake { canister, .. }) = self.canisters.remove(&id) {
             self.deleted.push(*canister);
         }
+        self.forget(id);
         let names: Vec<String> =
             self.names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone()).collect();
         self.names.retain(|_, named| *named != id);
@@ -306,7 +321,7 @@ impl Subnet {
         let (engine, time_nanos) = (self.engine.clone(), self.time_nanos);
         let id = install.canister;
         let Some(canister) = self.awake(id)? else {
-            return Ok(rejected(Reject::new(301, format!("Canister {id} not found."))));
+            return Ok(rejected(no_such_canister(id)));
         };
         if !canister.system().controllers.contains(&install.caller) {
             return Ok(rejected(not_a_controller(canister.system(), install.caller)));
@@ -327,6 +342,7 @@ impl Subnet {
             time_nanos,
         });
         let outcome = self.or_reload(id, installed)?;
+        self.watch_module(id)?;
         self.keep_canister(id)?;
         Ok(receipt(outcome, |response| match response {
             Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
@@ -342,51 +358,15 @@ impl Subnet {
         self.engine.compile(module)
     }
 
-    /// Executes a call.
+    /// Executes a call. An update runs rounds until it is answered; what becomes of a query stays with the caller.
     ///
     /// # Errors
     /// If this machine fails; everything else is a reject.
     pub fn call(&mut self, call: &Call) -> Result<Receipt, Error> {
-        let time_nanos = self.time_nanos;
-        let id = call.canister;
-        if call.arg.len() > INGRESS_BYTES_MAX {
-            let text =
-                format!("the argument has {} bytes; a message may have {INGRESS_BYTES_MAX}", call.arg.len());
-            return Ok(rejected(Reject::new(402, text)));
+        match call.kind {
+            CallKind::Update => self.update(call),
+            CallKind::Query => self.query(call),
         }
-        let Some(canister) = self.awake(id)? else {
-            return Ok(rejected(Reject::new(301, format!("Canister {id} not found"))));
-        };
-        let message = |entry| Message {
-            entry,
-            arg: &call.arg,
-            caller: call.caller,
-            time_nanos,
-            call: CallInfo::default(),
-        };
-        let inspect = Entry::InspectMessage(&call.method);
-        let (entry, silent) = match call.kind {
-            CallKind::Update => (Entry::Update(&call.method), "did not reply to the call"),
-            CallKind::Query => (Entry::Query(&call.method), "did not produce a response"),
-        };
-        if call.kind == CallKind::Update && canister.has_method(entry) && canister.has_method(inspect) {
-            let outcome = canister.execute(&message(inspect))?;
-            match outcome.response {
-                Response::Trapped(fault) => return Ok(rejected(Reject::of_fault(&fault, id))),
-                Response::Reject(text) => return Ok(rejected(Reject::new(406, text))),
-                _ => {}
-            }
-        }
-        let outcome = match call.kind {
-            CallKind::Update => self.execute(id, &message(entry))?,
-            CallKind::Query => canister.execute(&message(entry))?,
-        };
-        Ok(receipt(outcome, |response| match response {
-            Response::Reply(bytes) => Ok(bytes),
-            Response::Reject(text) => Err(Reject::new(406, text)),
-            Response::None => Err(Reject::new(506, format!("Canister {id} {silent}"))),
-            Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
-        }))
     }
 }
 
@@ -407,18 +387,31 @@ fn not_a_controller(system: &SystemState, caller: Principal) -> Reject {
     Reject::new(512, text)
 }
 
-fn rejected(reject: Reject) -> Receipt {
-    Receipt {
-        reply: Err(reject),
-        instructions: 0,
-        heap_pages_dirtied: 0,
-        stable_pages_read: 0,
-        stable_pages_dirtied: 0,
-        log: Vec::new(),
+/// A canister that there is not.
+pub(crate) fn no_such_canister(id: Principal) -> Reject {
+    Reject::new(301, format!("Canister {id} not found"))
+}
+
+/// The receipt of what never ran.
+pub(crate) fn rejected(reject: Reject) -> Receipt {
+    Receipt::of(Err(reject))
+}
+
+impl Receipt {
+    /// Of an answer that cost nothing.
+    pub(crate) fn of(reply: Result<Vec<u8>, Reject>) -> Self {
+        Self {
+            reply,
+            instructions: 0,
+            heap_pages_dirtied: 0,
+            stable_pages_read: 0,
+            stable_pages_dirtied: 0,
+            log: Vec::new(),
+        }
     }
 }
 
-fn receipt(outcome: Outcome, reply: impl FnOnce(Response) -> Result<Vec<u8>, Reject>) -> Receipt {
+pub(crate) fn receipt(outcome: Outcome, reply: impl FnOnce(Response) -> Result<Vec<u8>, Reject>) -> Receipt {
     Receipt {
         reply: reply(outcome.response),
         instructions: outcome.instructions,

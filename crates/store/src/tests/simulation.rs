@@ -104,7 +104,10 @@ fn no_mistake_is_forgotten() {
             names.extend(uses.map(|(name, _)| name).filter(is_name).map(String::from));
         }
     }
-    let known = simulate::MUTANTS.iter().map(|mutant| mutant.name.to_string()).collect();
+    let mut known: std::collections::BTreeSet<String> =
+        simulate::MUTANTS.iter().map(|mutant| mutant.name.to_string()).collect();
+    // Noticed by the tests of the engine, which maps.
+    known.insert("MAPPED_BEFORE_APPLIED".to_owned());
     assert_eq!(names, known);
 }
 

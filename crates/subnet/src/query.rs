@@ -1,0 +1,187 @@
+//! Queries, and trees of them: a composite query may call queries of other canisters, and those again.
+//!
+//! Invariants:
+//! - Nothing of a query stays: what the canisters of a tree did to themselves is taken back when the tree ends.
+//! - A tree ends at its depth, its instructions, or when nothing of it is open.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bedstone_engine::{
+    CallInfo, Callback, Entry, Error, Message, Outcome, OutgoingCall, Principal, Response, RunState,
+};
+
+use crate::calls::Refusal;
+use crate::deliver::{code, not_running};
+use crate::reject::Reject;
+use crate::subnet::{Call, Receipt, Subnet, no_such_canister, rejected};
+
+/// How deep calls may go, the first query included.
+const DEPTH_MAX: u32 = 6;
+/// Instructions of a whole tree.
+const TREE_INSTRUCTIONS: u64 = 5_000_000_000;
+/// What each call counts besides its instructions.
+const CALL_OVERHEAD: u64 = 50_000_000;
+
+/// A tree of queries.
+struct Tree {
+    /// Instructions left.
+    left: u64,
+    /// Canisters that took part.
+    canisters: BTreeSet<Principal>,
+}
+
+/// A query, as its canister gets it.
+struct Asked<'a> {
+    canister: Principal,
+    method: &'a str,
+    arg: &'a [u8],
+    caller: Principal,
+    depth: u32,
+}
+
+impl Subnet {
+    /// Executes a query call.
+    pub(crate) fn query(&mut self, call: &Call) -> Result<Receipt, Error> {
+        if call.canister == Principal::management_canister() {
+            return self.query_management(call);
+        }
+        let mut tree = Tree { left: TREE_INSTRUCTIONS, canisters: BTreeSet::new() };
+        let asked = Asked {
+            canister: call.canister,
+            method: &call.method,
+            arg: &call.arg,
+            caller: call.caller,
+            depth: 1,
+        };
+        let mut receipt = Receipt::of(Ok(Vec::new()));
+        let answer = self.answer_query(&asked, &mut tree, &mut receipt);
+        for id in tree.canisters {
+            if let Some(canister) = self.awake(id)? {
+                canister.end_query_tree()?;
+            }
+        }
+        receipt.reply = answer?;
+        Ok(receipt)
+    }
+
+    /// Runs a query and everything that it calls. What canister `asked.canister` itself used goes into the receipt.
+    fn answer_query(
+        &mut self,
+        asked: &Asked<'_>,
+        tree: &mut Tree,
+        receipt: &mut Receipt,
+    ) -> Result<Result<Vec<u8>, Reject>, Error> {
+        let (id, time_nanos) = (asked.canister, self.time_nanos);
+        let certificate = self.data_certificate(id)?;
+        let Some(canister) = self.awake(id)? else { return Ok(Err(no_such_canister(id))) };
+        let state = canister.system().settings.run_state;
+        if state != RunState::Running
+            && let Some(reject) = not_running(id, state)
+        {
+            return Ok(Err(reject));
+        }
+        tree.canisters.insert(id);
+        let call = CallInfo {
+            instructions_max: Some(tree.left),
+            certificate: certificate.as_deref().filter(|_| asked.depth == 1),
+            ..CallInfo::default()
+        };
+        let (entry, caller) = (Entry::Query(asked.method), asked.caller);
+        let outcome = canister.execute(&Message { entry, arg: asked.arg, caller, time_nanos, call })?;
+        let mut answer = None;
+        let mut used = outcome.instructions;
+        let mut open = VecDeque::new();
+        take(outcome, id, tree, receipt, &mut answer, &mut open);
+        while let Some(call) = open.pop_front() {
+            let OutgoingCall { callee, method, arg, on_reply, on_reject, on_cleanup, .. } = call;
+            let payload = self.answer_call(id, callee, &method, &arg, asked.depth, tree)?;
+            let (closure, arg, reject) = match &payload {
+                Ok(bytes) => (on_reply, bytes.as_slice(), None),
+                Err(refusal) => (on_reject, &[][..], Some((refusal.code, refusal.text.as_str()))),
+            };
+            let call = CallInfo {
+                reject,
+                answered: answer.as_ref().is_some_and(Result::is_ok),
+                instructions: used,
+                instructions_max: Some(tree.left),
+                ..CallInfo::default()
+            };
+            let entry = Entry::Callback(Callback { closure, cleanup: on_cleanup, composite: true });
+            let canister = self.awake(id)?.expect("it just ran");
+            let outcome = canister.execute(&Message { entry, arg, caller, time_nanos, call })?;
+            used += outcome.instructions;
+            take(outcome, id, tree, receipt, &mut answer, &mut open);
+        }
+        let silent = || Reject::new(506, format!("Canister {id} did not produce a response"));
+        Ok(answer.unwrap_or_else(|| Err(silent())))
+    }
+
+    /// Answers one call of a composite query.
+    fn answer_call(
+        &mut self,
+        caller: Principal,
+        callee: Principal,
+        method: &str,
+        arg: &[u8],
+        depth: u32,
+        tree: &mut Tree,
+    ) -> Result<Result<Vec<u8>, Refusal>, Error> {
+        let refuse = |number: u16, text: String| {
+            let reject = Reject::new(number, text);
+            Refusal {
+                code: reject.code.into(),
+                text: format!("{}: {}", reject.error_code_text(), reject.message),
+            }
+        };
+        if depth >= DEPTH_MAX {
+            let text = "Composite query calls exceeded the maximum call depth.".to_owned();
+            return Ok(Err(refuse(525, text)));
+        }
+        if tree.left <= CALL_OVERHEAD {
+            let text = "Composite query calls exceeded the instruction limit.".to_owned();
+            return Ok(Err(refuse(526, text)));
+        }
+        tree.left -= CALL_OVERHEAD;
+        let asked = Asked { canister: callee, method, arg, caller, depth: depth + 1 };
+        let mut elsewhere = Receipt::of(Ok(Vec::new()));
+        let answer = self.answer_query(&asked, tree, &mut elsewhere)?;
+        Ok(answer.map_err(|reject| match reject.error_code {
+            406 => Refusal { code: code::CANISTER_REJECT, text: reject.message },
+            number => refuse(number, reject.message),
+        }))
+    }
+}
+
+/// Takes over what one execution of a tree's canister did.
+fn take(
+    outcome: Outcome,
+    id: Principal,
+    tree: &mut Tree,
+    receipt: &mut Receipt,
+    answer: &mut Option<Result<Vec<u8>, Reject>>,
+    open: &mut VecDeque<OutgoingCall>,
+) {
+    tree.left = tree.left.saturating_sub(outcome.instructions);
+    receipt.instructions += outcome.instructions;
+    receipt.heap_pages_dirtied += outcome.heap_pages_dirtied;
+    receipt.stable_pages_read += outcome.stable_pages_accessed;
+    receipt.stable_pages_dirtied += outcome.stable_pages_dirtied;
+    receipt.log.extend(outcome.log);
+    open.extend(outcome.calls);
+    match outcome.response {
+        Response::Reply(bytes) => *answer = Some(Ok(bytes)),
+        Response::Reject(text) => *answer = Some(Err(Reject::new(406, text))),
+        Response::None => {}
+        // Counts only if nothing else answers.
+        Response::Trapped(fault) => {
+            if open.is_empty() && answer.is_none() {
+                *answer = Some(Err(Reject::of_fault(&fault, id)));
+            }
+        }
+    }
+}
+
+/// A query that the management canister does not answer.
+pub(crate) fn no_management_query(method: &str) -> Receipt {
+    rejected(Reject::new(536, format!("Management canister has no query method '{method}'")))
+}
