@@ -186,6 +186,8 @@ pub struct Manifest {
     pub tracking: tracking::TrackingLayout,
     /// Value types of the mutable globals, in index order: the order in which they are saved.
     pub mutable_globals: Vec<GlobalKind>,
+    /// The globals in the order in which the IC's snapshots list them.
+    pub listed_globals: Vec<ListedGlobal>,
     /// Active data segments in order: applied once, at install.
     pub data: Vec<ActiveData>,
     /// `icp:` custom sections.
@@ -251,6 +253,34 @@ pub enum GlobalKind {
     F64,
     /// 16 bytes.
     V128,
+}
+
+/// A global as a snapshot lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedGlobal {
+    /// A mutable one.
+    Saved {
+        /// Its type.
+        kind: GlobalKind,
+        /// Its place in [`Manifest::mutable_globals`].
+        slot: usize,
+    },
+    /// An immutable one that is exported.
+    Constant {
+        /// Its type.
+        kind: GlobalKind,
+        /// Its value's bits.
+        bits: u128,
+    },
+}
+
+impl ListedGlobal {
+    /// Its type.
+    pub fn kind(&self) -> GlobalKind {
+        match self {
+            Self::Saved { kind, .. } | Self::Constant { kind, .. } => *kind,
+        }
+    }
 }
 
 /// An active data segment, lifted out of the module.

@@ -43,6 +43,7 @@ mod encode;
 pub mod entry_points;
 mod error;
 pub mod explain;
+mod globals;
 pub mod info;
 pub mod limits;
 mod memories;
@@ -142,7 +143,7 @@ fn rewrite(
         Counter::Global => info.functions.clone(),
         Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
     };
-    let globals = mutable_globals(&info);
+    let globals = globals::mutable(&info);
     let mut added = helpers(&layout, &config.prices, &globals, &mut types);
     added.extend(helpers_elsewhere(&layout, &mut types));
     added.extend(wrappers(&info, &layout, &config.prices, &mut types));
@@ -191,6 +192,7 @@ fn rewrite(
         tracking: layout.tracking,
         memories: layout.memories,
         mutable_globals: globals.iter().map(|(_, kind)| *kind).collect(),
+        listed_globals: globals::listed(&info, &globals),
         data: active_data(&info),
         metadata,
         imports: info.imported_functions.iter().map(|import| import.api.name).collect(),
@@ -232,26 +234,6 @@ fn compile_charge(info: &ModuleInfo<'_>, prices: &CostTable, instructions: u64) 
     let stable: u64 =
         info.imported_functions.iter().map(|import| prices.compiled_stable_import(import.api.name)).sum();
     prices.compile(info.globals.len() as u64, instructions + stable)
-}
-
-/// Mutable globals by index, with their types.
-fn mutable_globals(info: &ModuleInfo<'_>) -> Vec<(u32, GlobalKind)> {
-    use wasmparser::ValType as Type;
-    (0_u32..)
-        .zip(&info.globals)
-        .filter(|(_, global)| global.ty.mutable)
-        .filter_map(|(index, global)| {
-            let kind = match global.ty.content_type {
-                Type::I32 => GlobalKind::I32,
-                Type::I64 => GlobalKind::I64,
-                Type::F32 => GlobalKind::F32,
-                Type::F64 => GlobalKind::F64,
-                Type::V128 => GlobalKind::V128,
-                Type::Ref(_) => return None,
-            };
-            Some((index, kind))
-        })
-        .collect()
 }
 
 /// A function body from local types and operators.

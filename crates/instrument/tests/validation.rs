@@ -650,3 +650,29 @@ fn errors_say_where() {
     offset("(module (memory i64 98305))", &[1, 4, 0x81, 0x80, 6]);
     offset("(module (@custom \"icp:x\" \"\"))", b"icp:x");
 }
+
+#[test]
+fn globals_are_listed_as_snapshots_list_them() {
+    use bedstone_instrument::abi::{GlobalKind, ListedGlobal};
+    let manifest = accepted(
+        r#"(module
+          (global $hidden (mut i64) (i64.const 6))
+          (global $constant i32 (i32.const -5))
+          (global $shown (mut f32) (f32.const 1.5))
+          (global f64 (f64.const 2))
+          (global $wide v128 (v128.const i64x2 1 2))
+          (global (mut v128) (v128.const i64x2 0 0))
+          (export "b" (global $shown)) (export "a" (global $constant)) (export "again" (global $shown))
+          (export "w" (global $wide)))"#,
+    );
+    let saved = |kind, slot| ListedGlobal::Saved { kind, slot };
+    let expected = [
+        saved(GlobalKind::F32, 1),
+        ListedGlobal::Constant { kind: GlobalKind::I32, bits: 0xffff_fffb },
+        saved(GlobalKind::F32, 1),
+        ListedGlobal::Constant { kind: GlobalKind::V128, bits: 2 << 64 | 1 },
+        saved(GlobalKind::I64, 0),
+        saved(GlobalKind::V128, 2),
+    ];
+    assert_eq!(manifest.listed_globals, expected);
+}
