@@ -22,18 +22,18 @@ use crate::canister::Canister;
 use crate::compile::Engine;
 use crate::error::Error;
 use crate::execute::Installed;
-use crate::memory;
 use crate::pages::PageSet;
 use crate::sys::{Mapping, PAGE};
 use crate::system::{Settings, SystemState};
+use crate::{image, memory};
 
 /// Where a canister stands in the store.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     /// The declared memories, by index.
-    heaps: Vec<Memory>,
-    stable: Option<Memory>,
-    module: Option<BlobId>,
+    pub heaps: Vec<Memory>,
+    pub stable: Option<Memory>,
+    pub module: Option<BlobId>,
     /// Stable memory is another one than the saved one.
     pub stable_replaced: bool,
     /// Something changed that no message told of.
@@ -44,7 +44,7 @@ pub(crate) struct Saved {
     log: Option<Vec<u8>>,
     settings: Settings,
     /// Stable pages told since stable memory was mapped: at least as many as it keeps copies of.
-    stable_pages_told: u64,
+    pub stable_pages_told: u64,
 }
 
 /// Stable pages of which a canister may keep private copies before it goes back to the file: 128 MiB.
@@ -227,7 +227,7 @@ impl Canister {
         self.saved.stable_pages_told = 0;
         let Some(memory) = &self.saved.stable else { return Ok(()) };
         match memory.map_source().map_err(Error::store)? {
-            MapSource::File(file) => map(&self.stable, &file, memory),
+            MapSource::File(file) => image::map(&self.stable, &file, memory, memory.pages().bytes()),
             _ => Ok(()),
         }
     }
@@ -258,14 +258,7 @@ impl Canister {
         canister.saved.settings = canister.system.settings.clone();
         canister.log = decode(&log)?;
         let memory = store.memory(MemoryId::new(decoded.stable)).map_err(Error::store)?;
-        fill(&memory, &mut |source| match source {
-            Source::File(file) => map(&canister.stable, file, &memory),
-            Source::Size(bytes) => canister.stable.grow_to(bytes).map_err(Error::machine),
-            Source::Page(page, bytes) => {
-                canister.stable.write(page * PAGE, bytes);
-                Ok(())
-            }
-        })?;
+        image::fill(&memory, memory.pages().bytes(), &[&canister.stable])?;
         canister.saved.stable = Some(memory);
         if let Some(code) = decoded.code {
             let blob = BlobId::new(code.blob);
@@ -279,17 +272,7 @@ impl Canister {
             for (id, ty) in code.heaps.iter().zip(declared) {
                 let memory = store.memory(MemoryId::new(*id)).map_err(Error::store)?;
                 let mut heap = memory::new_heap(ty, memory.pages().bytes()).map_err(Error::machine)?;
-                fill(&memory, &mut |source| match source {
-                    Source::File(file) => {
-                        heap.images().into_iter().try_for_each(|image| map(image, file, &memory))
-                    }
-                    Source::Size(_) => Ok(()),
-                    Source::Page(page, bytes) => {
-                        heap.initialise(page * PAGE, bytes);
-                        Ok(())
-                    }
-                })?;
-                heap.unsaved = PageSet::default();
+                image::fill(&memory, memory.pages().bytes(), &heap.images())?;
                 heap.never_saved = false;
                 canister.saved.heaps.push(memory);
                 heaps.push(heap);
@@ -306,7 +289,7 @@ impl Canister {
 /// First byte of every entry: how the rest is to be read. A later form gets the next number, and this one stays readable.
 const ENTRY_VERSION: u8 = 1;
 
-fn encode(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(value, vec![ENTRY_VERSION]).expect("plain data can be written to memory")
 }
 
@@ -322,7 +305,7 @@ fn settings(store: &Store, id: &[u8]) -> Result<Settings, Error> {
     value.map_or(Ok(Settings::default()), |value| decode(&value))
 }
 
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     match bytes.split_first() {
         Some((&ENTRY_VERSION, bytes)) => postcard::from_bytes(bytes)
             .map_err(|error| Error::damaged(format!("a canister's record: {error}"))),
@@ -350,7 +333,7 @@ fn page_index(page: usize) -> PageIndex {
 }
 
 /// Adds a growth, if it is one.
-fn grow(change: &mut Change, memory: &Memory, bytes: usize) {
+pub(crate) fn grow(change: &mut Change, memory: &Memory, bytes: usize) {
     if bytes as u64 > memory.pages().bytes() {
         change.grow(memory, capacity(bytes as u64));
     }
@@ -399,35 +382,4 @@ fn put_pages(change: &mut Change, memory: &Memory, mapping: &Mapping, unsaved: &
         mapping.read(page * PAGE, &mut bytes);
         change.image(memory, page_index(page), &bytes);
     }
-}
-
-/// What an empty mapping is filled from.
-enum Source<'a> {
-    File(&'a bedstone_store::BaseFile),
-    /// Its size, in bytes; pages follow.
-    Size(usize),
-    Page(usize, &'a [u8; PAGE]),
-}
-
-/// Fills a mapping with a saved memory: from its file, or page by page where there is none.
-fn fill(memory: &Memory, take: &mut dyn FnMut(Source<'_>) -> Result<(), Error>) -> Result<(), Error> {
-    match memory.map_source().map_err(Error::store)? {
-        MapSource::File(file) => take(Source::File(&file)),
-        MapSource::Image(image) => {
-            take(Source::Size(usize::try_from(image.pages().bytes()).expect("64-bit addresses")))?;
-            image.nonzero_pages().try_for_each(|(page, bytes)| take(Source::Page(page.get() as usize, bytes)))
-        }
-        _ => Err(Error::damaged("the store offers a memory in a way that this engine does not know")),
-    }
-}
-
-/// Maps the file of a memory, all of it.
-fn map(mapping: &Mapping, file: &bedstone_store::BaseFile, memory: &Memory) -> Result<(), Error> {
-    let len = usize::try_from(memory.pages().bytes()).expect("64-bit addresses");
-    mapping.map_file(std::os::fd::AsFd::as_fd(file), len).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
-            Error::damaged(format!("the file of memory {} is shorter than the memory", memory.id()))
-        }
-        _ => Error::machine(error),
-    })
 }

@@ -4,11 +4,13 @@
 //! not at all; an [`Outcome`] says what became of it.
 //!
 //! Reading order: `message` and `outcome` are the words; `compile` makes machine code; `memory` and `dirty` hold the bytes
-//! and what changed of them; `instance` is a live Wasmtime instance; `execute` runs one entry point; `canister` and
-//! `install` are messages and installations made of such runs; `commit` is the way to the store; `ic0` are the host
-//! functions; `sys` is all the unsafe code.
+//! and what changed of them; `instance` is a live Wasmtime instance; `execute` runs one entry point; `canister`,
+//! `process` and `install` are messages and installations made of such runs; `commit` is the way to the store; `snapshot`,
+//! `restore` and `upload` are canisters at one moment, with `image` for their memories and `globals` for their globals;
+//! `ic0` are the host functions; `sys` is all the unsafe code.
 //!
-//! What is absent: clocks, randomness, files, threads. Wasm may use 5 MiB of stack: call in on threads with at least 8 MiB.
+//! What is absent: clocks, randomness, files with names, threads. Wasm may use 5 MiB of stack: call in on threads with at
+//! least 8 MiB.
 #![deny(unsafe_code)]
 
 /// Whether a seeded mistake of that name is active: never, in what is shipped.
@@ -24,7 +26,9 @@ mod compile;
 mod dirty;
 mod error;
 mod execute;
+mod globals;
 mod ic0;
+mod image;
 mod install;
 mod instance;
 mod memory;
@@ -33,9 +37,12 @@ mod outcome;
 mod pages;
 mod prices;
 mod process;
+mod restore;
+mod snapshot;
 mod state;
 mod sys;
 mod system;
+mod upload;
 
 #[cfg(feature = "mutants")]
 use bedstone_store::mutants::is_active as mutant_is_active;
@@ -50,11 +57,16 @@ pub use canister::Canister;
 pub use commit::{CANISTER_KEYS, Summary};
 pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
 pub use error::{Error, ErrorKind};
+pub use globals::GlobalValue;
 pub use ic_principal::Principal;
+pub use image::Keeping;
 pub use install::Installation;
 pub use message::{
     CallInfo, Callback, Closure, Context, Entry, InstallMode, Message, OutgoingCall, WasmMemoryPersistence,
 };
 pub use outcome::{Fault, Outcome, Response};
 pub use prices::{CyclePrices, SubnetInfo};
+pub use snapshot::{Snapshot, SnapshotDetails, SnapshotPart, SnapshotSource, Unfinished};
+pub use sys::next_data;
 pub use system::{Log, LogRecord, LowWasmMemoryHook, RunState, Settings, SystemState, Visibility};
+pub use upload::{SnapshotBytes, UploadedModule};

@@ -7,6 +7,7 @@ mod counts;
 mod durable;
 mod faults;
 mod features;
+mod home;
 mod lockstep;
 mod machine;
 mod persistence;
@@ -14,10 +15,13 @@ mod rollback;
 mod several;
 mod several_kept;
 mod several_memories;
+mod snapshots;
 mod stable_edges;
+mod stops;
 mod support;
 mod twins;
 mod upgrades;
+mod uploads;
 
 #[test]
 fn no_test_file_is_forgotten() {

@@ -10,8 +10,11 @@
 //!
 #![allow(unsafe_code, reason = "the one place where mappings are made and given to Wasmtime")]
 
+mod anonymous;
 mod creator;
 mod mapping;
 
+pub(crate) use anonymous::AnonymousFile;
+pub use anonymous::next_data;
 pub(crate) use creator::{Creator, with_memories};
 pub(crate) use mapping::{Mapping, PAGE, Shape};
