@@ -77,7 +77,7 @@ impl Subnet {
         let outcome = self.execute(id, &message, &mut journal)?;
         let used = outcome.instructions;
         let work = Work { context: Context::new(Origin::Task, caller), number: None };
-        self.settle(id, work, outcome, &mut journal)?;
+        self.follow_up(id, work, outcome, &mut journal)?;
         self.append_journal(id, journal)?;
         Ok(used)
     }
@@ -133,7 +133,7 @@ impl Subnet {
         let message = Message { entry: Entry::Update(method), arg, caller, time_nanos, call };
         let outcome = self.execute(id, &message, journal)?;
         let used = outcome.instructions;
-        self.settle(id, Work { context, number: None }, outcome, journal)?;
+        self.follow_up(id, Work { context, number: None }, outcome, journal)?;
         Ok(used)
     }
 
@@ -179,7 +179,7 @@ impl Subnet {
         let message = Message { entry, arg, caller: context.caller, time_nanos, call };
         let outcome = self.execute(id, &message, journal)?;
         let used = outcome.instructions;
-        self.settle(id, Work { context, number: Some(open.context) }, outcome, journal)?;
+        self.follow_up(id, Work { context, number: Some(open.context) }, outcome, journal)?;
         Ok(used)
     }
 
@@ -201,7 +201,7 @@ impl Subnet {
     }
 
     /// Sends what an execution asked for, and answers what it answered.
-    fn settle(
+    fn follow_up(
         &mut self,
         id: Principal,
         work: Work,

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Store};
 use bedstone_engine::{CANISTER_KEYS, Canister, Error, Principal, Summary};
 
+use crate::snapshots::Snapshots;
 use crate::subnet::{Subnet, SubnetConfig};
 
 /// A canister, read or not.
@@ -62,6 +63,7 @@ impl Subnet {
             Ok(())
         })?;
         subnet.names = names;
+        subnet.snapshots = Snapshots::open(&store)?;
         subnet.store = Some(store);
         Ok(subnet)
     }
@@ -124,7 +126,7 @@ impl Subnet {
         self.append(&store, change)
     }
 
-    fn put_head(&self, change: &mut Change) {
+    pub(crate) fn put_head(&self, change: &mut Change) {
         change.put(HEAD_KEY, &[self.time_nanos.to_le_bytes(), self.next_id.to_le_bytes()].concat());
     }
 
@@ -132,7 +134,7 @@ impl Subnet {
     pub(crate) fn keep_name(&mut self, name: &str) -> Result<(), Error> {
         let Some(store) = self.keeper() else { return Ok(()) };
         let mut change = store.begin();
-        change.put(&[NAME_KEYS, name.as_bytes()].concat(), self.names[name].as_slice());
+        put_name(name, self.names[name], &mut change);
         self.append(&store, change).inspect_err(|_| {
             self.names.remove(name);
         })
@@ -145,6 +147,7 @@ impl Subnet {
         for canister in self.deleted.drain(..) {
             canister.erase(&mut change);
         }
+        self.snapshots.erase_deleted(&mut change);
         for name in names {
             change.delete(&[NAME_KEYS, name.as_bytes()].concat());
         }
@@ -165,6 +168,7 @@ impl Subnet {
         for canister in self.deleted.drain(..) {
             canister.erase(&mut change);
         }
+        self.snapshots.erase_deleted(&mut change);
         for slot in self.canisters.values_mut() {
             if let Slot::Awake { canister, .. } = slot {
                 canister.save(&store, &mut change)?;
@@ -182,7 +186,7 @@ impl Subnet {
             change.delete(&[NAME_KEYS, name].concat());
         }
         for (name, id) in &self.names {
-            change.put(&[NAME_KEYS, name.as_bytes()].concat(), id.as_slice());
+            put_name(name, *id, &mut change);
         }
         self.save_calls(&store, &mut change)?;
         self.put_head(&mut change);
@@ -254,12 +258,17 @@ impl Subnet {
     }
 }
 
+/// Adds a name to a change.
+pub(crate) fn put_name(name: &str, id: Principal, change: &mut Change) {
+    change.put(&[NAME_KEYS, name.as_bytes()].concat(), id.as_slice());
+}
+
 fn principal(bytes: &[u8]) -> Result<Principal, Error> {
     Principal::try_from_slice(bytes).map_err(|error| Error::damaged(format!("an id in the store: {error}")))
 }
 
 /// Visits keys without their prefix, and values.
-fn each_raw(
+pub(crate) fn each_raw(
     store: &Store,
     prefix: &[u8],
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Error>,

@@ -19,6 +19,7 @@ use crate::ingress::Status;
 use crate::management::Waiting;
 use crate::reject::Reject;
 use crate::saved::Slot;
+use crate::snapshots::Snapshots;
 
 /// What a subnet is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,7 @@ pub struct Subnet {
     pub(crate) stops: BTreeMap<Principal, Vec<Waiting>>,
     /// When best-effort calls end: time, canister, open call.
     pub(crate) deadlines: BTreeSet<(u64, Principal, CallId)>,
+    pub(crate) snapshots: Snapshots,
 }
 
 impl Subnet {
@@ -190,6 +192,7 @@ impl Subnet {
             heartbeats: BTreeSet::new(),
             stops: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            snapshots: Snapshots::default(),
         })
     }
 
@@ -275,6 +278,7 @@ impl Subnet {
         let names: Vec<String> =
             self.names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone()).collect();
         self.names.retain(|_, named| *named != id);
+        self.snapshots.forget_canister(id);
         self.keep_deletion(&names)?;
         Ok(true)
     }
@@ -324,7 +328,7 @@ impl Subnet {
             return Ok(rejected(no_such_canister(id)));
         };
         if !canister.system().controllers.contains(&install.caller) {
-            return Ok(rejected(not_a_controller(canister.system(), install.caller)));
+            return Ok(rejected(not_a_controller(id, &canister.system().controllers, install.caller)));
         }
         let module = match engine.compile(&install.module) {
             Ok(module) => module,
@@ -371,17 +375,16 @@ impl Subnet {
 }
 
 /// A canister id: the counter, then two bytes that say that it is a canister's.
-fn canister_id(counter: u64) -> Principal {
+pub(crate) fn canister_id(counter: u64) -> Principal {
     let mut bytes = [1; 10];
     bytes[..8].copy_from_slice(&counter.to_be_bytes());
     Principal::from_slice(&bytes)
 }
 
-fn not_a_controller(system: &SystemState, caller: Principal) -> Reject {
-    let controllers: Vec<String> = system.controllers.iter().map(Principal::to_text).collect();
+pub(crate) fn not_a_controller(canister: Principal, controllers: &[Principal], caller: Principal) -> Reject {
+    let controllers: Vec<String> = controllers.iter().map(Principal::to_text).collect();
     let text = format!(
-        "Only the controllers of the canister {} can control it.\nCanister's controllers: {}\nSender's ID: {caller}",
-        system.id,
+        "Only the controllers of the canister {canister} can control it.\nCanister's controllers: {}\nSender's ID: {caller}",
         controllers.join(" ")
     );
     Reject::new(512, text)
