@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bedstone_subnet::{Reject, engine};
+use bedstone_subnet::{Reject, RequestError, engine};
 
 /// See the variants. Display is one sentence.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Error {
     Machine(String),
     /// A name or id that is not there.
     NotFound(String),
+    /// A snapshot's directory: not whole, damaged, in the way, or not to be written.
+    Snapshot(String),
 }
 
 impl Error {
@@ -40,7 +42,8 @@ impl fmt::Display for Error {
             | Self::Candid(text)
             | Self::State(text)
             | Self::Machine(text)
-            | Self::NotFound(text) => f.write_str(text),
+            | Self::NotFound(text)
+            | Self::Snapshot(text) => f.write_str(text),
         }
     }
 }
@@ -50,6 +53,15 @@ impl std::error::Error for Error {}
 impl From<Reject> for Error {
     fn from(reject: Reject) -> Self {
         Self::Rejected(reject)
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Rejected(reject) => Self::Rejected(reject),
+            RequestError::Failed(error) => error.into(),
+        }
     }
 }
 

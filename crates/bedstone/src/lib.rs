@@ -26,18 +26,27 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod export;
+mod import;
 mod interface;
 mod network;
+mod snapshot_directory;
+mod snapshots;
 mod worker;
 
 pub use bedstone_subnet::engine::store::{Durability, Progress};
 pub use bedstone_subnet::engine::{
-    Counter, InstallMode, LogRecord, Principal, StableAccess, WasmMemoryPersistence,
+    Counter, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal, SnapshotSource, StableAccess,
+    WasmMemoryPersistence,
 };
-pub use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject};
+pub use bedstone_subnet::{
+    Call, CallKind, CanisterStatus, Install, Reject, SNAPSHOTS_MAX, SnapshotId, SnapshotIdError,
+    SnapshotInfo, SnapshotMetadata,
+};
 pub use error::Error;
 pub use interface::Interface;
 pub use network::{Network, NetworkBuilder, Receipt, StableMemory};
+pub use snapshot_directory::METADATA_FILE;
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

@@ -24,7 +24,7 @@ const DEFAULT_TIME_NANOS: u64 = 1_767_225_600_000_000_000;
 /// [`NetworkBuilder::durability`] says otherwise.
 #[derive(Debug)]
 pub struct Network {
-    worker: Worker,
+    pub(crate) worker: Worker,
     /// Absent without a state directory.
     store: Option<Store>,
 }
@@ -177,7 +177,7 @@ impl Network {
     }
 
     /// Runs work on the canisters' thread, and waits until everything that its result may show is durable.
-    fn run<R: Send + 'static>(
+    pub(crate) fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Subnet) -> Result<R, Error> + Send + 'static,
     ) -> Result<R, Error> {
@@ -482,7 +482,7 @@ fn candid_service(module: &Module) -> Option<Vec<u8>> {
     sections.iter().find(|section| section.name == "candid:service").map(|section| section.data.clone())
 }
 
-fn not_found(canister: Principal) -> Error {
+pub(crate) fn not_found(canister: Principal) -> Error {
     Error::NotFound(format!("there is no canister {canister}"))
 }
 

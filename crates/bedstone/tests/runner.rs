@@ -3,6 +3,7 @@
 
 mod calls;
 mod durability;
+mod snapshots;
 
 #[test]
 fn every_file_is_listed() {
