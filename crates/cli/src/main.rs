@@ -16,6 +16,7 @@ mod probe;
 mod progress;
 mod report;
 mod side_by_side;
+mod snapshot_metadata;
 mod state;
 
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ Examples:
   bedstone call map insert '(1, 10)'              an update call
   bedstone call map get '(1)' --query             a query call
   bedstone upgrade map map.wasm                   new code, same data
+  bedstone snapshot take map                      keep its state; `snapshot load` brings it back
+  bedstone fork map map2                          a second canister that begins as a copy
   bedstone status                                 the canisters, and what they take on disk
   bedstone doctor                                 whether this disk and machine are fit for them
   bedstone verify                                 look for damage in the state directory
@@ -92,6 +95,8 @@ enum Command {
     Logs(commands::logs::Logs),
     Delete(commands::delete::Delete),
     Call(commands::call::Call),
+    Snapshot(commands::snapshot::Snapshot),
+    Fork(commands::fork::Fork),
     Verify(commands::verify::Verify),
     Repair(commands::repair::Repair),
     Doctor(commands::doctor::Doctor),
@@ -112,6 +117,8 @@ fn main() -> ExitCode {
         Command::Logs(command) => command.run(global),
         Command::Delete(command) => command.run(global),
         Command::Call(command) => command.run(global),
+        Command::Snapshot(command) => command.run(global),
+        Command::Fork(command) => command.run(global),
         Command::Verify(command) => command.run(global),
         Command::Repair(command) => command.run(global),
         Command::Doctor(command) => command.run(global),

@@ -30,6 +30,18 @@ pub fn bar(global: &Global, steps: u64) -> Progress {
     Progress(bar)
 }
 
+/// A bar for bytes, as many as [`Progress::reach`] says; it goes away when dropped.
+pub fn bytes(global: &Global, text: impl Into<String>) -> Progress {
+    let bar = shown(global, ProgressBar::new(0));
+    let template = "{bar:30} {binary_bytes} of {binary_total_bytes} {msg} ({elapsed})";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(text.into());
+    bar.enable_steady_tick(TICK);
+    Progress(bar)
+}
+
 /// Something drawn while it lives.
 pub struct Progress(ProgressBar);
 
@@ -37,6 +49,12 @@ impl Progress {
     /// Says what is being done.
     pub fn say(&self, text: impl Into<String>) {
         self.0.set_message(text.into());
+    }
+
+    /// So much of all is done.
+    pub fn reach(&self, done: u64, all: u64) {
+        self.0.set_length(all);
+        self.0.set_position(done);
     }
 
     /// One step is done.

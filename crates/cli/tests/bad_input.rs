@@ -38,7 +38,7 @@ fn room() -> Room {
 }
 
 /// Runs a command that must fail with one line that contains `why`, and leave the room as it is.
-fn fails<const N: usize>(room: &Room, arguments: [&str; N], why: &str) -> Ran {
+pub fn fails<const N: usize>(room: &Room, arguments: [&str; N], why: &str) -> Ran {
     let before = room.contents();
     let ran = room.run(arguments);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{arguments:?}: {ran:?}");

@@ -8,6 +8,7 @@ mod doctor;
 mod golden;
 mod measurements;
 mod round_trip;
+mod snapshots;
 mod support;
 mod tidy;
 
