@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bedstone_engine::store::{Change, Config, FileDisk, Store};
 use bedstone_engine::{
-    Canister, Engine, Entry, InstallMode, Installation, Keeping, Message, Module, Principal, Response,
-    Snapshot, SystemState,
+    CallInfo, Canister, Engine, Entry, InstallMode, Installation, Keeping, Message, Module, Principal,
+    Response, Snapshot, SystemState,
 };
 
 use crate::machine::{self, Dice, Op, Step, assert_same};
@@ -91,7 +91,13 @@ impl Home {
 
     pub fn update(&self, canister: &mut Canister, method: &str, arg: &[u8]) {
         let caller = Principal::anonymous();
-        let message = Message { entry: Entry::Update(method), arg, caller, time_nanos: TIME };
+        let message = Message {
+            entry: Entry::Update(method),
+            arg,
+            caller,
+            time_nanos: TIME,
+            call: CallInfo::default(),
+        };
         let outcome = match &self.store {
             None => canister.execute(&message).unwrap(),
             Some(store) => {

@@ -2,10 +2,10 @@
 //!
 //! Invariants:
 //! - A fork has its own id and log, the same module, memories, globals, certified data and global timer, and the controllers
-//!   and limits of the canister that it comes from. From then on neither sees the other.
+//!   and settings of the canister that it comes from; it runs. From then on neither sees the other.
 //! - A fork, its id and its name are one change.
 
-use bedstone_engine::{Keeping, Principal, SystemState};
+use bedstone_engine::{Keeping, Principal, RunState, SystemState};
 
 use crate::reject::Reject;
 use crate::saved::{Slot, put_name};
@@ -29,6 +29,8 @@ impl Subnet {
         };
         let wasm_memory_limit_bytes = present.system().wasm_memory_limit_bytes;
         let controllers = present.system().controllers.clone();
+        let mut settings = present.system().settings.clone();
+        settings.run_state = RunState::Running;
         let module = snapshot
             .map(|id| {
                 self.find_snapshot(source, id)?;
@@ -38,7 +40,7 @@ impl Subnet {
         self.settle(source)?;
 
         let id = canister_id(self.next_id);
-        let system = SystemState { wasm_memory_limit_bytes, ..SystemState::new(id, controllers) };
+        let system = SystemState { wasm_memory_limit_bytes, settings, ..SystemState::new(id, controllers) };
         self.next_id += 1;
         let now = self.time_nanos;
         let forked = self.with_change(|subnet, keeping| {
@@ -68,6 +70,7 @@ impl Subnet {
         if let Some(name) = name {
             self.names.insert(name.to_owned(), id);
         }
+        self.watch_module(id)?;
         self.park(id);
         Ok(id)
     }

@@ -82,7 +82,8 @@ impl Subnet {
         self.snapshots.all.insert(id, snapshot);
         match loaded {
             Err(RequestError::Failed(error)) => Ok(self.or_reload(canister, Err(error))?),
-            loaded => loaded,
+            Err(rejected) => Err(rejected),
+            Ok(()) => Ok(self.watch_module(canister)?),
         }
     }
 
