@@ -7,8 +7,12 @@
 //! - A number is published only after its record and all before it were written, and synced where that is
 //!   asked.
 //! - After a failure nothing is published any more; what was published stays true.
+//! - A writer that ends wakes only those who need not wait any longer, and one who is to look whether to write
+//!   next; if nobody else waits and callbacks do, that one is the attendant. So while somebody waits, somebody
+//!   writes or was told to look.
 //! - This file knows neither files nor records, so that a model checker can run it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::format::Hash;
@@ -33,7 +37,7 @@ pub(crate) struct Ended;
 pub(crate) trait Sink<R> {
     /// Writes records in their order, and makes these and all earlier ones durable if `reach` says so. After a
     /// failure it is not called again.
-    fn write(&self, batch: Vec<R>, reach: Reach) -> Result<(), Ended>;
+    fn write(&self, batch: &[R], reach: Reach) -> Result<(), Ended>;
 }
 
 /// Called once a record has come as far as its mode promises, or never will.
@@ -49,8 +53,8 @@ pub(crate) struct Order {
 /// Orders records and publishes how far they have come.
 pub(crate) struct Group<R> {
     state: Mutex<State<R>>,
-    /// Something was published, or a writer ended, or all has ended.
-    changed: Condvar,
+    /// The attendant has to look: there is a callback and nobody writes, or all has ended.
+    attention: Condvar,
     /// Nobody notifies it: it only lets a writer wait for company.
     company: Condvar,
 }
@@ -62,7 +66,51 @@ struct State<R> {
     synced: Lsn,
     is_writing: bool,
     has_ended: bool,
+    waiters: Vec<Waiter>,
     callbacks: Vec<(Lsn, Reach, Callback)>,
+}
+
+/// One who waits until its record has come so far.
+struct Waiter {
+    lsn: Lsn,
+    reach: Reach,
+    signal: Arc<Signal>,
+}
+
+/// What one who waits is told.
+#[derive(Clone, Copy)]
+enum Told {
+    Reached,
+    Ended,
+    /// To look again, and to write if nobody does.
+    Look,
+}
+
+/// Wakes one thread: notifying all of them has each fight for the lock only to wait again.
+struct Signal {
+    told: Mutex<Option<Told>>,
+    is_told: Condvar,
+}
+
+impl Signal {
+    fn new() -> Arc<Signal> {
+        Arc::new(Signal { told: Mutex::new(None), is_told: Condvar::new() })
+    }
+
+    fn tell(&self, what: Told) {
+        *lock(&self.told) = Some(what);
+        self.is_told.notify_one();
+    }
+
+    fn wait(&self) -> Told {
+        let mut told = lock(&self.told);
+        loop {
+            match *told {
+                Some(what) => return what,
+                None => told = wait(&self.is_told, told),
+            }
+        }
+    }
 }
 
 impl<R> State<R> {
@@ -71,6 +119,27 @@ impl<R> State<R> {
             Reach::Written => self.written,
             Reach::Synced => self.synced,
         }
+    }
+
+    /// Takes out those who wait no longer, and before them the one who is to write next.
+    fn take_told(&mut self) -> Vec<(Arc<Signal>, Told)> {
+        let mut told = Vec::with_capacity(self.waiters.len() + 1);
+        let mut waiting = Vec::new();
+        for waiter in std::mem::take(&mut self.waiters) {
+            if self.has_reached(waiter.lsn, waiter.reach) {
+                told.push((waiter.signal, Told::Reached));
+            } else if self.has_ended {
+                told.push((waiter.signal, Told::Ended));
+            } else {
+                waiting.push(waiter);
+            }
+        }
+        if !waiting.is_empty() {
+            // First, so that the disk has something to do while the others wake up.
+            told.insert(0, (waiting.remove(0).signal, Told::Look));
+        }
+        self.waiters = waiting;
+        told
     }
 }
 
@@ -91,9 +160,10 @@ impl<R> Group<R> {
             synced: order.last,
             is_writing: false,
             has_ended: false,
+            waiters: Vec::new(),
             callbacks: Vec::new(),
         };
-        Group { state: Mutex::new(state), changed: Condvar::new(), company: Condvar::new() }
+        Group { state: Mutex::new(state), attention: Condvar::new(), company: Condvar::new() }
     }
 
     /// Gives the next place in the order to the record that `make` makes; it is told the newest record known
@@ -126,11 +196,18 @@ impl<R> Group<R> {
             if state.has_ended {
                 return Err(Ended);
             }
-            state = if state.is_writing {
-                wait(&self.changed, state)
-            } else {
-                self.write(state, reach, sink, company)
-            };
+            if !state.is_writing {
+                state = self.write(state, reach, sink, company);
+                continue;
+            }
+            let signal = Signal::new();
+            state.waiters.push(Waiter { lsn, reach, signal: signal.clone() });
+            drop(state);
+            match signal.wait() {
+                Told::Reached => return Ok(()),
+                Told::Ended => return Err(Ended),
+                Told::Look => state = lock(&self.state),
+            }
         }
     }
 
@@ -149,7 +226,7 @@ impl<R> Group<R> {
         let captured = state.order.last;
         drop(state);
         let mut writing = Writing { group: self, is_done: false };
-        let result = sink.write(batch, reach);
+        let result = sink.write(&batch, reach);
         let mut state = lock(&self.state);
         writing.is_done = true;
         state.is_writing = false;
@@ -164,8 +241,26 @@ impl<R> Group<R> {
             }
             Err(Ended) => state.has_ended = true,
         }
-        self.changed.notify_all();
-        self.answer(state)
+        let state = self.tell(state);
+        // Not before: freeing what others allocated takes a while.
+        drop(batch);
+        state
+    }
+
+    /// Wakes whom the state lets go on, and calls back, without the lock.
+    fn tell<'a>(&'a self, mut state: MutexGuard<'a, State<R>>) -> MutexGuard<'a, State<R>> {
+        let told = state.take_told();
+        let is_led = told.first().is_some_and(|(_, told)| matches!(told, Told::Look));
+        if !told.is_empty() {
+            drop(state);
+            told.into_iter().for_each(|(signal, what)| signal.tell(what));
+            state = lock(&self.state);
+        }
+        state = self.answer(state);
+        if state.has_ended || (!is_led && !state.callbacks.is_empty()) {
+            self.attention.notify_all();
+        }
+        state
     }
 
     /// Calls those that wait no longer, without the lock.
@@ -192,8 +287,9 @@ impl<R> Group<R> {
     pub(crate) fn when(&self, lsn: Lsn, reach: Reach, callback: Callback) {
         let mut state = lock(&self.state);
         state.callbacks.push((lsn, reach, callback));
-        // Notified before the answers: a thread that writes for callbacks waits for them to appear.
-        self.changed.notify_all();
+        if !state.is_writing {
+            self.attention.notify_all();
+        }
         drop(self.answer(state));
     }
 
@@ -205,23 +301,22 @@ impl<R> Group<R> {
             let reach = reach.reduce(|one, other| if one == Reach::Synced { one } else { other });
             state = match reach {
                 Some(reach) if !state.is_writing => self.write(state, reach, sink, company),
-                _ => wait(&self.changed, state),
+                _ => wait(&self.attention, state),
             };
         }
     }
 
-    /// Wakes everybody to look again.
+    /// Has the attendant look again.
     pub(crate) fn stir(&self) {
         let _state = lock(&self.state);
-        self.changed.notify_all();
+        self.attention.notify_all();
     }
 
     /// Publishes nothing more and tells all who wait.
     pub(crate) fn end(&self) {
         let mut state = lock(&self.state);
         state.has_ended = true;
-        self.changed.notify_all();
-        drop(self.answer(state));
+        drop(self.tell(state));
     }
 
     /// How far the log has come.
@@ -248,7 +343,11 @@ impl<R> Drop for Writing<'_, R> {
             let mut state = lock(&self.group.state);
             state.has_ended = true;
             state.is_writing = false;
-            self.group.changed.notify_all();
+            let told = state.take_told();
+            drop(state);
+            told.into_iter().for_each(|(signal, what)| signal.tell(what));
+            // Callbacks are not called in a panic: they are the attendant's.
+            self.group.attention.notify_all();
         }
     }
 }
@@ -273,9 +372,9 @@ mod schedules {
     }
 
     impl Sink<u64> for Disk {
-        fn write(&self, batch: Vec<u64>, reach: Reach) -> Result<(), Ended> {
+        fn write(&self, batch: &[u64], reach: Reach) -> Result<(), Ended> {
             let mut last = self.written.load(Ordering::SeqCst);
-            for record in batch {
+            for &record in batch {
                 assert_eq!(record, last + 1, "records are written in their order");
                 last = record;
             }

@@ -201,8 +201,8 @@ impl Log {
 }
 
 impl Sink<Queued> for Log {
-    fn write(&self, batch: Vec<Queued>, reach: Reach) -> Result<(), Ended> {
-        self.write_batch(&batch, reach).map_err(|error| {
+    fn write(&self, batch: &[Queued], reach: Reach) -> Result<(), Ended> {
+        self.write_batch(batch, reach).map_err(|error| {
             // Whatever failed, a full disk included: the record may be there in part.
             self.health.end(error);
             Ended
