@@ -130,10 +130,12 @@ impl Core {
         }
         let off = matches!(self.config.durability, Durability::Off);
         if !off && !checkpoint.is_storage_full && directory.log.segments.is_wanted() {
+            // It takes a while, and others may need what the lock protects.
+            drop(checkpoint);
             match directory.log.segments.prepare_ahead() {
                 // Tried again after the next checkpoint that succeeds; the log has room for a while.
                 Err(error) if error.kind() == ErrorKind::StorageFull && self.health.check().is_ok() => {
-                    checkpoint.is_storage_full = true;
+                    lock(&directory.checkpoint).is_storage_full = true;
                 }
                 result => result.map_err(|error| self.poison(error))?,
             }
@@ -150,7 +152,10 @@ impl Core {
             return Ok(Work::More);
         }
         if !checkpoint.has_reserve && !off && !checkpoint.is_storage_full {
-            self.make_reserve(directory, &mut checkpoint)?;
+            checkpoint.has_reserve = true;
+            // It takes a while, and others may need what the lock protects.
+            drop(checkpoint);
+            self.make_reserve(directory)?;
             return Ok(Work::More);
         }
         Ok(Work::Idle)
@@ -280,9 +285,9 @@ impl Core {
         error
     }
 
-    fn make_reserve(&self, directory: &Directory, checkpoint: &mut Checkpoint) -> Result<()> {
+    /// A checkpoint that finds no room meanwhile takes the name away: then there is no reserve.
+    fn make_reserve(&self, directory: &Directory) -> Result<()> {
         let path = RelPath::new(RESERVE_NAME);
-        checkpoint.has_reserve = true;
         let made = directory.disk.open(&path, Open::Create).and_then(|file| {
             write_zeros(&*file, self.config.reserve_bytes)?;
             file.sync_data()
@@ -290,6 +295,7 @@ impl Core {
         match made {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 // Tried again after the next checkpoint that succeeds.
+                let mut checkpoint = lock(&directory.checkpoint);
                 checkpoint.has_reserve = false;
                 checkpoint.is_storage_full = true;
                 let _ = directory.disk.unlink(&path);

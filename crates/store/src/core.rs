@@ -136,8 +136,10 @@ impl Core {
             hasher.update(part);
         });
         let body_hash: Hash = *hasher.finalize().as_bytes();
-        let body = directory.log.place(parts).map_err(|error| self.poison(error))?;
+        let body = directory.log.place(parts).map_err(|error| self.poison_unless_full(error))?;
         let size = RecordSize { bytes: record_bytes(body_bytes), is_big: matches!(body, Body::Big(_)) };
+        let promised = if size.is_big { 0 } else { size.bytes };
+        directory.log.promise(promised).map_err(|error| self.poison_unless_full(error))?;
         let pushed = self.group.push(|order, durable| {
             let mut tables = lock(&self.tables);
             if tables.is_closing {
@@ -154,7 +156,22 @@ impl Core {
             }
             (Some(Queued { lsn, sealed, link, body }), Ok(lsn))
         });
-        pushed.map_err(|Ended| self.health.error())?
+        let appended = pushed.map_err(|Ended| self.health.error()).flatten();
+        if appended.is_err() {
+            directory.log.unpromise(promised);
+        }
+        if self.config.background && directory.log.is_short() {
+            self.nudge();
+        }
+        appended
+    }
+
+    /// A full disk is no end while the record that needed room has no place in the order. But where changes are
+    /// saved it is: a caller could not tell that failure from one to apply what was appended.
+    fn poison_unless_full(&self, error: Error) -> Error {
+        let is_saved = self.config.durability == Durability::Off;
+        let is_full = error.kind() == ErrorKind::StorageFull && self.health.check().is_ok() && !is_saved;
+        if is_full { error } else { self.poison(error) }
     }
 
     fn append_in_ram(&self, change: Change) -> Result<Lsn> {

@@ -7,6 +7,7 @@
 //! - Only the writer that the group committer has chosen is here; after its first failure there is no second.
 
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile, RelPath, described};
@@ -26,6 +27,16 @@ pub(crate) struct Queued {
     pub(crate) sealed: Sealed,
     pub(crate) link: Hash,
     pub(crate) body: Body,
+}
+
+impl Queued {
+    /// The room that was promised to it.
+    fn promised(&self) -> u64 {
+        match &self.body {
+            Body::Parts(parts) => record_bytes(parts.iter().map(|part| part.len() as u64).sum()),
+            Body::Big(_) => 0,
+        }
+    }
 }
 
 /// The body of a record.
@@ -51,6 +62,12 @@ struct Writer {
     is_unsynced: bool,
 }
 
+/// Room for records in the segment that is written, and what was promised of it.
+struct Room {
+    left: u64,
+    promised: u64,
+}
+
 /// The log of a directory.
 pub(crate) struct Log {
     disk: Arc<dyn Disk>,
@@ -59,6 +76,10 @@ pub(crate) struct Log {
     health: Arc<Health>,
     pub(crate) segments: Segments,
     writer: Mutex<Writer>,
+    /// Goes with nothing: never held while another lock is taken.
+    room: Mutex<Room>,
+    /// A segment was taken, and one more should be prepared.
+    is_short: AtomicBool,
 }
 
 impl Log {
@@ -72,7 +93,42 @@ impl Log {
         begin: (Segment, u64),
     ) -> Log {
         let writer = Writer { segment: begin.0, offset: begin.1, is_unsynced: false };
-        Log { disk, format: format.clone(), keys: keys.clone(), health, segments, writer: Mutex::new(writer) }
+        let room = Room { left: writer.segment.bytes - writer.offset, promised: 0 };
+        Log {
+            disk,
+            format: format.clone(),
+            keys: keys.clone(),
+            health,
+            segments,
+            writer: Mutex::new(writer),
+            room: Mutex::new(room),
+            is_short: AtomicBool::new(true),
+        }
+    }
+
+    /// Promises room for a record that is not ordered yet, so that a full disk is its caller's trouble and not
+    /// the end of the store.
+    pub(crate) fn promise(&self, bytes: u64) -> Result<()> {
+        let mut room = lock(&self.room);
+        let promised = room.promised + bytes;
+        let left = room.left;
+        room.promised = promised;
+        drop(room);
+        // Where records pass from one segment to the next, at most their own bytes are left unused.
+        if promised <= left || 2 * promised <= left + self.segments.ready_bytes() {
+            return Ok(());
+        }
+        self.segments.ensure(promised).inspect_err(|_| self.unpromise(bytes))
+    }
+
+    /// The record was written, or will not be.
+    pub(crate) fn unpromise(&self, bytes: u64) {
+        lock(&self.room).promised -= bytes;
+    }
+
+    /// Whether a segment was taken since this was last asked.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed) && self.is_short.swap(false, Ordering::Relaxed)
     }
 
     /// Moves the body of a record into a file of its own if no segment has room for it. Without a lock: it
@@ -83,21 +139,36 @@ impl Log {
             return Ok(Body::Parts(parts));
         }
         let temporary = self.segments.temporary();
-        let writing = |error| self.failed(&temporary, error);
-        let file = self.disk.open(&temporary, crate::disk::Open::Create).map_err(writing)?;
-        let mut at = SEGMENT_HEADER_BYTES + HEADER_BYTES as u64;
         let bytes = SEGMENT_HEADER_BYTES + record_bytes(body_bytes);
-        for part in &parts {
-            file.write_at(at, &[IoSlice::new(part)]).map_err(writing)?;
+        match self.write_big_body(&temporary, &parts, bytes) {
+            Ok(file) => Ok(Body::Big(BigBody { file, temporary, bytes })),
+            Err(error) => {
+                // It takes room; if it stays, the next opening removes it.
+                let _ = self.disk.unlink(&temporary);
+                Err(self.failed(&temporary, error))
+            }
+        }
+    }
+
+    fn write_big_body(
+        &self,
+        temporary: &RelPath,
+        parts: &[Vec<u8>],
+        bytes: u64,
+    ) -> std::io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(temporary, crate::disk::Open::Create)?;
+        let mut at = SEGMENT_HEADER_BYTES + HEADER_BYTES as u64;
+        for part in parts {
+            file.write_at(at, &[IoSlice::new(part)])?;
             at += part.len() as u64;
         }
-        file.set_len(bytes).map_err(writing)?;
+        file.set_len(bytes)?;
         // Not needed for safety, the sync of the header covers it; but that one then is short, and others wait
         // for it.
         if !mutant!(BIG_NOT_SYNCED) {
-            file.sync_data().map_err(writing)?;
+            file.sync_data()?;
         }
-        Ok(Body::Big(BigBody { file, temporary, bytes }))
+        Ok(file)
     }
 
     fn write_batch(&self, batch: &[Queued], reach: Reach) -> Result<()> {
@@ -107,7 +178,7 @@ impl Log {
         for record in batch {
             match &record.body {
                 Body::Parts(parts) => {
-                    let bytes = record_bytes(parts.iter().map(|part| part.len() as u64).sum());
+                    let bytes = record.promised();
                     if writer.offset + run_bytes + bytes > writer.segment.bytes {
                         self.write_run(&mut writer, &run)?;
                         self.sync(&mut writer)?;
@@ -129,11 +200,16 @@ impl Log {
             }
         }
         self.write_run(&mut writer, &run)?;
+        let mut room = lock(&self.room);
+        room.left = writer.segment.bytes - writer.offset;
+        room.promised -= batch.iter().map(Queued::promised).sum::<u64>();
+        drop(room);
         if reach == Reach::Synced { self.sync(&mut writer) } else { Ok(()) }
     }
 
     fn next_segment(&self, record_bytes: u64) -> Result<Segment> {
-        let segment = self.segments.next()?;
+        let segment = self.segments.next(record_bytes)?;
+        self.is_short.store(true, Ordering::Relaxed);
         assert!(
             SEGMENT_HEADER_BYTES + record_bytes <= segment.bytes,
             "a record was placed that does not fit"

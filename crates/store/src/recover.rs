@@ -30,7 +30,9 @@ use crate::memory::MemoryState;
 use crate::mutants::mutant;
 use crate::page::Lsn;
 use crate::scan::Scanner;
-use crate::segment::{LOG_DIR, LogName, SEGMENT_HEADER_BYTES, Segment, Segments, read_segment_header};
+use crate::segment::{
+    LOG_DIR, LogName, SEGMENT_HEADER_BYTES, SHORT_BYTES, Segment, Segments, read_segment_header,
+};
 use crate::sync::lock;
 use crate::tables::{BlobEntry, Tables};
 
@@ -38,8 +40,6 @@ use crate::tables::{BlobEntry, Tables};
 pub(crate) const FORMAT_NAME: &str = "FORMAT";
 /// The name of the file that says that the directory was closed.
 pub(crate) const CLEAN_NAME: &str = "CLEAN";
-/// The segment from which an opening goes on is no longer than this, so that opening is quick.
-const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// The directories of a state.
 const DIRS: [&str; 3] = [LOG_DIR, MEMORY_DIR, BLOB_DIR];
 
@@ -184,7 +184,7 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<
     let format = Format::from_seed(&config.seed, config.segment_bytes);
     let keys = format.keys();
     let segments = segments(&disk, &format, &keys, config, &[]);
-    let first = segments.prepare_first(segment_bytes(&format, config).min(FIRST_SEGMENT_BYTES))?;
+    let first = segments.prepare_first(segment_bytes(&format, config).min(SHORT_BYTES))?;
     let head = Head {
         applied: Lsn::new(0),
         link: format.fresh_link(&config.seed, 0),
@@ -204,7 +204,7 @@ impl Opening {
     fn go_on(self, config: &Config, mut applied: Applied, names: &[LogName]) -> Result<(Arc<Core>, Opened)> {
         let full = segment_bytes(&self.format, config);
         let passed = self.lengths(names)?;
-        let first = self.segments.prepare_first(full.min(FIRST_SEGMENT_BYTES))?;
+        let first = self.segments.prepare_first(full.min(SHORT_BYTES))?;
         let next_memory = applied.head.next_memory;
         let head = self.head(config, applied.head.applied, &first, next_memory);
         let change = CatalogChange::new(head);
@@ -246,7 +246,7 @@ impl Opening {
         let last = apply.scanner.position.last;
         let next_memory = applied.head.next_memory.max(apply.next_memory());
         let full = segment_bytes(&self.format, config);
-        let first = self.segments.prepare_first(full.min(FIRST_SEGMENT_BYTES))?;
+        let first = self.segments.prepare_first(full.min(SHORT_BYTES))?;
         let mut head = self.head(config, last, &first, next_memory);
         if mutant!(CHAIN_NOT_RESTARTED) {
             head.link = apply.scanner.position.link;
@@ -430,7 +430,7 @@ fn take_clean(disk: &dyn Disk, format: &Format, keys: &Keys) -> Result<Option<Cl
 fn segment_bytes(format: &Format, config: &Config) -> u64 {
     match config.durability {
         // Each save is applied at once, so that a longer segment would only take longer to make.
-        Durability::Off => format.segment_bytes.min(FIRST_SEGMENT_BYTES),
+        Durability::Off => format.segment_bytes.min(SHORT_BYTES),
         _ => format.segment_bytes,
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! - A segment has its name only once its header is durable, and is written only once its name is.
 //! - Numbers only rise. A number never comes back, though the file of a passed segment does, under a new one.
-//! - Zeros are written when a file is made, so that a commit allocates nothing.
+//! - Zeros are written when a file is made, so that a commit allocates nothing; without a lock, because whoever
+//!   commits may need a segment meanwhile, and in synced pieces, because the disk serves commits in between.
+//! - Who needs a segment while none is ready makes a short one.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::disk::{Disk, DiskFile, Open, RelPath, described};
@@ -23,8 +26,10 @@ pub(crate) const LOG_DIR: &str = "wal";
 const AHEAD: usize = 2;
 /// So many passed segments are kept to be used again.
 const PASSED_MAX: usize = 4;
-/// Zeros are written in pieces of this size.
+/// Zeros are written in pieces of this size: a commit waits some milliseconds for one.
 const ZEROS_BYTES: usize = 1 << 20;
+/// A segment that somebody waits for is no longer than this, or than what it is for.
+pub(crate) const SHORT_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"BEDLOG\0\x01";
 const HASHED: usize = SEGMENT_HEADER_BYTES as usize - HASH_BYTES;
@@ -100,15 +105,20 @@ pub(crate) struct Segments {
     /// The length of new segments.
     segment_bytes: u64,
     ready: Mutex<VecDeque<Segment>>,
-    /// Held while one is prepared.
-    supply: Mutex<Supply>,
+    /// Numbers of segments whose records have all been applied.
+    passed: Mutex<Vec<u64>>,
+    /// Made because no segment was ready, for the next time when none is.
+    blank: Mutex<Option<Blank>>,
+    next_temporary: AtomicU64,
+    /// Held while a segment gets its number and its name; no other lock is held during I/O.
+    next_number: Mutex<u64>,
 }
 
-struct Supply {
-    next_number: u64,
-    next_temporary: u64,
-    /// Numbers of segments whose records have all been applied.
-    passed: Vec<u64>,
+/// A file of zeros, or of passed records, that is to become a segment.
+struct Blank {
+    file: Arc<dyn DiskFile>,
+    temporary: RelPath,
+    bytes: u64,
 }
 
 impl Segments {
@@ -120,14 +130,16 @@ impl Segments {
         segment_bytes: u64,
         next: (u64, u64),
     ) -> Segments {
-        let supply = Supply { next_number: next.0, next_temporary: next.1, passed: Vec::new() };
         Segments {
             disk,
             format: format.clone(),
             keys: keys.clone(),
             segment_bytes,
             ready: Mutex::default(),
-            supply: Mutex::new(supply),
+            passed: Mutex::default(),
+            blank: Mutex::default(),
+            next_temporary: AtomicU64::new(next.1),
+            next_number: Mutex::new(next.0),
         }
     }
 
@@ -136,17 +148,44 @@ impl Segments {
         self.segment_bytes - SEGMENT_HEADER_BYTES
     }
 
-    /// The next segment; made now if none is ready.
-    pub(crate) fn next(&self) -> Result<Segment> {
+    /// The next segment, for a record of so many bytes; made now if none is ready.
+    pub(crate) fn next(&self, record_bytes: u64) -> Result<Segment> {
         if let Some(segment) = lock(&self.ready).pop_front() {
             return Ok(segment);
         }
-        let mut supply = lock(&self.supply);
+        let mut number = lock(&self.next_number);
         // One may have become ready while we waited.
         if let Some(segment) = lock(&self.ready).pop_front() {
             return Ok(segment);
         }
-        self.prepare(&mut supply, self.segment_bytes)
+        let needed = SEGMENT_HEADER_BYTES + record_bytes;
+        let blank = lock(&self.blank).take_if(|blank| blank.bytes >= needed);
+        let blank = blank.map_or_else(|| self.short(needed), Ok)?;
+        self.finish(&mut number, blank)
+    }
+
+    /// Sees to it that [`next`](Segments::next) needs no room on the disk for so many bytes of records, if no
+    /// segment is ready then.
+    pub(crate) fn ensure(&self, records_bytes: u64) -> Result<()> {
+        let needed = SEGMENT_HEADER_BYTES + records_bytes;
+        let is_enough = |blank: &Option<Blank>| blank.as_ref().is_some_and(|blank| blank.bytes >= needed);
+        if is_enough(&lock(&self.blank)) {
+            return Ok(());
+        }
+        let made = self.short(needed)?;
+        let mut blank = lock(&self.blank);
+        let unused = if is_enough(&blank) { Some(made) } else { blank.replace(made) };
+        drop(blank);
+        if let Some(unused) = unused {
+            // If it stays, the next opening removes it.
+            let _ = self.disk.unlink(&unused.temporary);
+        }
+        Ok(())
+    }
+
+    /// Bytes for records in the segments that are ready.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        lock(&self.ready).iter().map(|segment| segment.bytes - SEGMENT_HEADER_BYTES).sum()
     }
 
     /// Whether one more should be prepared.
@@ -156,24 +195,31 @@ impl Segments {
 
     /// Prepares one more.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
-        let mut supply = lock(&self.supply);
-        let segment = self.prepare(&mut supply, self.segment_bytes)?;
+        let blank = match self.passed()? {
+            Some(blank) => blank,
+            None => self.zeros(self.segment_bytes)?,
+        };
+        let mut number = lock(&self.next_number);
+        let segment = self.finish(&mut number, blank)?;
         lock(&self.ready).push_back(segment);
         Ok(())
     }
 
     /// Prepares a segment of any length, from which an opening goes on.
     pub(crate) fn prepare_first(&self, bytes: u64) -> Result<Segment> {
-        self.prepare(&mut lock(&self.supply), bytes)
+        let passed = if bytes == self.segment_bytes { self.passed()? } else { None };
+        let blank = passed.map_or_else(|| self.zeros(bytes), Ok)?;
+        self.finish(&mut lock(&self.next_number), blank)
     }
 
     /// Takes segments whose records have all been applied, to be used again or removed.
     pub(crate) fn pass(&self, numbers: impl IntoIterator<Item = (u64, u64)>) -> Result<()> {
-        let mut supply = lock(&self.supply);
         for (number, bytes) in numbers {
-            if bytes == self.segment_bytes && supply.passed.len() < PASSED_MAX {
-                supply.passed.push(number);
+            let mut passed = lock(&self.passed);
+            if bytes == self.segment_bytes && passed.len() < PASSED_MAX {
+                passed.push(number);
             } else {
+                drop(passed);
                 let path = LogName::Segment(number).path();
                 let unlinked = self.disk.unlink(&path);
                 unlinked.map_err(|error| Error::writing(&described(&*self.disk, &path), error))?;
@@ -184,44 +230,54 @@ impl Segments {
 
     /// A name for a file that is not ready yet.
     pub(crate) fn temporary(&self) -> RelPath {
-        temporary(&mut lock(&self.supply))
+        LogName::Temporary(self.next_temporary.fetch_add(1, Ordering::Relaxed)).path()
     }
 
-    fn prepare(&self, supply: &mut Supply, bytes: u64) -> Result<Segment> {
-        let number = supply.next_number;
-        let (path, temporary) = (LogName::Segment(number).path(), temporary(supply));
-        let passed = if bytes == self.segment_bytes { supply.passed.pop() } else { None };
-        let prepared = self.prepare_file(number, bytes, passed, &temporary);
-        let file = prepared.map_err(|error| {
-            // It may be half there, and takes room; if it stays, the next opening removes it.
-            let _ = self.disk.unlink(&temporary);
-            Error::writing(&described(&*self.disk, &path), error)
-        })?;
-        supply.next_number += 1;
+    /// What takes the least time: a passed segment, or a file no longer than needed.
+    fn short(&self, needed: u64) -> Result<Blank> {
+        if let Some(blank) = self.passed()? {
+            return Ok(blank);
+        }
+        let bytes = needed.max(SHORT_BYTES.min(self.segment_bytes));
+        self.zeros(bytes.next_multiple_of(SEGMENT_HEADER_BYTES))
+    }
+
+    /// A passed segment that is to be used again.
+    fn passed(&self) -> Result<Option<Blank>> {
+        let Some(passed) = lock(&self.passed).pop() else { return Ok(None) };
+        let temporary = self.temporary();
+        // Renamed before it is written: no name ever stands over another segment's header.
+        let renamed = self.disk.rename(&LogName::Segment(passed).path(), &temporary);
+        let file = renamed.and_then(|()| self.disk.open(&temporary, Open::Write));
+        match file {
+            Ok(file) => Ok(Some(Blank { file, temporary, bytes: self.segment_bytes })),
+            Err(error) => Err(self.failed(&temporary, error)),
+        }
+    }
+
+    fn zeros(&self, bytes: u64) -> Result<Blank> {
+        let temporary = self.temporary();
+        let made = self.disk.open(&temporary, Open::Create);
+        let made = made.and_then(|file| write_zeros(&*file, bytes).map(|()| file));
+        match made {
+            Ok(file) => Ok(Blank { file, temporary, bytes }),
+            Err(error) => Err(self.failed(&temporary, error)),
+        }
+    }
+
+    /// Makes a segment of a file.
+    fn finish(&self, next_number: &mut u64, blank: Blank) -> Result<Segment> {
+        let number = *next_number;
+        let Blank { file, temporary, bytes } = blank;
+        let header = segment_header(&self.format, &self.keys, number, bytes);
+        let finished = self.name(number, &*file, &header, &temporary);
+        finished.map_err(|error| self.failed(&temporary, error))?;
+        *next_number += 1;
         Ok(Segment { number, file, bytes })
     }
 
-    fn prepare_file(
-        &self,
-        number: u64,
-        bytes: u64,
-        passed: Option<u64>,
-        temporary: &RelPath,
-    ) -> io::Result<Arc<dyn DiskFile>> {
-        let file = match passed {
-            Some(passed) => {
-                // Renamed before it is written: no name ever stands over another segment's header.
-                self.disk.rename(&LogName::Segment(passed).path(), temporary)?;
-                self.disk.open(temporary, Open::Write)?
-            }
-            None => {
-                let file = self.disk.open(temporary, Open::Create)?;
-                write_zeros(&*file, bytes)?;
-                file
-            }
-        };
-        let header = segment_header(&self.format, &self.keys, number, bytes);
-        file.write_at(0, &[IoSlice::new(&header)])?;
+    fn name(&self, number: u64, file: &dyn DiskFile, header: &[u8], temporary: &RelPath) -> io::Result<()> {
+        file.write_at(0, &[IoSlice::new(header)])?;
         if !mutant!(TEMPORARY_NOT_SYNCED) {
             file.sync_data()?;
         }
@@ -229,16 +285,17 @@ impl Segments {
         if !mutant!(NO_DIRECTORY_SYNC) {
             self.disk.sync_dir(&RelPath::new(LOG_DIR))?;
         }
-        Ok(file)
+        Ok(())
+    }
+
+    fn failed(&self, temporary: &RelPath, error: io::Error) -> Error {
+        // It may be half there, and takes room; if it stays, the next opening removes it.
+        let _ = self.disk.unlink(temporary);
+        Error::writing(&described(&*self.disk, temporary), error)
     }
 }
 
-fn temporary(supply: &mut Supply) -> RelPath {
-    supply.next_temporary += 1;
-    LogName::Temporary(supply.next_temporary - 1).path()
-}
-
-/// Fills a file with zeros that take their room now.
+/// Fills a file with zeros that take their room now. All but the last piece are synced.
 pub(crate) fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; ZEROS_BYTES.min(usize::try_from(bytes).unwrap_or(ZEROS_BYTES))];
     let mut at = 0;
@@ -246,6 +303,9 @@ pub(crate) fn write_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
         let piece = (bytes - at).min(zeros.len() as u64);
         file.write_at(at, &[IoSlice::new(&zeros[..usize::try_from(piece).expect("a piece is small")])])?;
         at += piece;
+        if at < bytes {
+            file.sync_data()?;
+        }
     }
     Ok(())
 }
