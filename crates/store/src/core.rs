@@ -28,6 +28,7 @@ use crate::memory::MemoryState;
 use crate::mutants::mutant;
 use crate::page::{Lsn, MemoryId, PAGE_BYTES, Page, PageIndex};
 use crate::record::{Header, record_bytes};
+use crate::recover::Warning;
 use crate::sync::lock;
 use crate::tables::{RecordSize, Tables};
 
@@ -69,6 +70,8 @@ pub(crate) struct Directory {
     /// Ids below this may be given to memories.
     pub(crate) memories_reserved: AtomicU64,
     pub(crate) lock: Mutex<Option<Lock>>,
+    /// What is to be known about where it is.
+    pub(crate) warning: Option<Warning>,
 }
 
 impl Core {

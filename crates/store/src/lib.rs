@@ -104,7 +104,7 @@ pub use fault::{Failure, FaultDisk, Operation, Seen};
 pub use memory::{BaseFile, Image, MapSource, Memory};
 pub use page::{Lsn, MemoryId, PAGE_BYTES, Page, PageCount, PageIndex};
 pub use record::Class;
-pub use recover::Opened;
+pub use recover::{Opened, Warning};
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub use sim::{Crash, Faults, Model, NamesKept, Random, SimDisk};
@@ -326,6 +326,11 @@ impl Store {
             done(result.map_err(|group::Ended| health.error()));
         });
         self.core.group.when(lsn, self.core.promised(), done);
+    }
+
+    /// What is to be known about where the store is, to be told to whoever runs it; usually nothing.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.core.directory.as_ref().and_then(|directory| directory.warning).into_iter().collect()
     }
 
     /// When its changes are durable.

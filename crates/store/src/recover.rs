@@ -9,6 +9,7 @@
 //! - A recovery that is stopped is done again: every step may be repeated.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
@@ -60,6 +61,29 @@ pub enum Opened {
     },
 }
 
+/// What is to be known about a store that was opened all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The directory is on a file system in memory, of this name.
+    InMemory(&'static str),
+    /// The directory is on a file system that a process serves.
+    Fuse,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::InMemory(name) => {
+                write!(f, "the state is on {name}, in memory: nothing of it outlives the machine's next stop")
+            }
+            Warning::Fuse => f.write_str(
+                "the state is on a file system served by a process, which decides what a sync means",
+            ),
+        }
+    }
+}
+
 /// What to do about a log that lost acknowledged records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -88,6 +112,7 @@ struct Opening {
     segments: Segments,
     catalog: Box<dyn Catalog>,
     lock: Lock,
+    warning: Option<Warning>,
 }
 
 /// Opens the state in a directory.
@@ -117,7 +142,7 @@ fn open_once(disk: Arc<dyn Disk>, config: &Config, loss: Loss) -> Result<(Arc<Co
         }
         Found::Foreign(name) => return Err(foreign(&place, &name)),
     }
-    check_file_system(&*disk, config)?;
+    let warning = check_file_system(&*disk, config)?;
     // A file that is not ours is refused before the lock leaves a trace beside it.
     read_format(&*disk)?;
     let lock = take_lock(&*disk, config)?;
@@ -139,7 +164,7 @@ fn open_once(disk: Arc<dyn Disk>, config: &Config, loss: Loss) -> Result<(Arc<Co
     let names = log_names(&*disk)?;
     let segments = segments(&disk, &format, &keys, config, &names);
     let applied = Applied { head, memories: catalog.memories()?, blobs: catalog.blobs()? };
-    let opening = Opening { disk, health, format, keys, segments, catalog, lock };
+    let opening = Opening { disk, health, format, keys, segments, catalog, lock, warning };
     if is_clean {
         opening.go_on(config, applied, &names)
     } else {
@@ -157,7 +182,7 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<
         Found::Foreign(name) => return Err(foreign(&place, &name)),
     }
     disk.make_dir(&RelPath::root()).map_err(|error| Error::writing(&place, error))?;
-    check_file_system(&*disk, config)?;
+    let warning = check_file_system(&*disk, config)?;
     let lock = take_lock(&*disk, config)?;
     // Another process may have been quicker while we waited for the lock.
     match look(&*disk)? {
@@ -195,7 +220,7 @@ pub(crate) fn create(disk: Arc<dyn Disk>, config: &Config) -> Result<Option<Arc<
     let catalog = config.catalog.create(&disk, &head)?;
     replace(&*disk, FORMAT_NAME, &format.encode())?;
     let applied = Applied { head, memories: Default::default(), blobs: Default::default() };
-    let opening = Opening { disk, health, format, keys, segments, catalog, lock };
+    let opening = Opening { disk, health, format, keys, segments, catalog, lock, warning };
     Ok(Some(opening.finish(config, applied, first, FIRST_MEMORY)?))
 }
 
@@ -374,6 +399,7 @@ impl Opening {
             applied: AtomicU64::new(head.applied.get()),
             memories_reserved: AtomicU64::new(head.next_memory),
             lock: Mutex::new(Some(self.lock)),
+            warning: self.warning,
         };
         let order = Order { last: head.applied, link: head.link };
         let core = Arc::new(Core::new(self.health, config, tables, order, next_memory, Some(directory)));
@@ -512,12 +538,13 @@ fn make_dir(disk: &dyn Disk, dir: &str) -> Result<()> {
     made.map_err(|error| Error::writing(&described(disk, &path), error))
 }
 
-fn check_file_system(disk: &dyn Disk, config: &Config) -> Result<()> {
+fn check_file_system(disk: &dyn Disk, config: &Config) -> Result<Option<Warning>> {
     let place = disk.describe();
     let found = disk.file_system().map_err(|error| Error::reading(&place, error))?;
     let what = match found {
-        FileSystem::Local(_) | FileSystem::Memory(_) => return Ok(()),
-        FileSystem::Fuse if config.allow_fuse => return Ok(()),
+        FileSystem::Local(_) => return Ok(None),
+        FileSystem::Memory(name) => return Ok(Some(Warning::InMemory(name))),
+        FileSystem::Fuse if config.allow_fuse => return Ok(Some(Warning::Fuse)),
         FileSystem::Fuse => "a file system served by a process (FUSE), which decides what a sync means",
         FileSystem::Network(name) => {
             let message =

@@ -136,8 +136,20 @@ impl Disk for FileDisk {
 
     fn lock(&self, wait: Duration) -> io::Result<Lock> {
         let path = self.root.join(LOCK_NAME);
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let writable =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = match writable {
+            // Whoever may only look at a tree locks it all the same.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                File::open(&path).map_err(|_| error)?
+            }
+            result => result?,
+        };
         let began = Instant::now();
         loop {
             match file.try_lock() {
@@ -151,7 +163,7 @@ impl Disk for FileDisk {
             }
             std::thread::sleep(left.min(LOCK_POLL));
         }
-        // The number is for messages only: a disk too full to take it does not keep anybody from reading.
+        // The number is for messages only: a disk that does not take it does not keep anybody from reading.
         let _ =
             file.set_len(0).and_then(|()| file.write_all_at(std::process::id().to_string().as_bytes(), 0));
         Ok(Lock::new(file))

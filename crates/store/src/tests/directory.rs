@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{TemporaryDirectory, config};
-use crate::{Budget, Config, Error, ErrorKind, FileDisk, Opened, PageCount, PageIndex, Store, Work};
+use crate::{
+    Budget, Config, Disk, Error, ErrorKind, FileDisk, FileSystem, Opened, PageCount, PageIndex, Store,
+    Warning, Work,
+};
 
 fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<_> =
@@ -180,4 +183,48 @@ fn a_thousand_memories_take_few_descriptors() {
     assert!(matches!(opened, Opened::Recovered { .. }));
     assert_eq!(store.memories().unwrap().len(), 2_000);
     assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_state_that_may_only_be_read_can_be_verified_and_is_left_alone() {
+    let directory = TemporaryDirectory::new("only-read");
+    let disk = directory.disk("state");
+    let (store, _) = Store::open_or_create(disk.clone(), &config()).unwrap();
+    let mut change = store.begin();
+    change.put(b"key", b"value");
+    store.wait_durable(store.append(change).unwrap()).unwrap();
+    store.close().unwrap();
+    let allow = |mode: u32| {
+        for name in [".", "wal", "mem", "blob"] {
+            fs::set_permissions(disk.root().join(name), fs::Permissions::from_mode(mode | 0o500)).unwrap();
+        }
+        for name in ["LOCK", "FORMAT", "CLEAN", "catalog.redb"] {
+            fs::set_permissions(disk.root().join(name), fs::Permissions::from_mode(mode | 0o400)).unwrap();
+        }
+    };
+    let before = (names(disk.root()), fs::read(disk.root().join("catalog.redb")).unwrap());
+    // Whoever may do everything is not kept out by these, but must leave the bytes alone all the same.
+    allow(0);
+    let report = crate::verify(disk.clone(), &config(), crate::Depth::Full).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((names(disk.root()), fs::read(disk.root().join("catalog.redb")).unwrap()), before);
+    allow(0o200);
+    assert_eq!(Store::open(disk, &config()).unwrap().1, Opened::Clean);
+}
+
+#[test]
+fn a_state_in_memory_is_opened_with_a_warning() {
+    assert!(Store::in_memory(&config()).warnings().is_empty());
+    let root = Path::new("/dev/shm");
+    let disk = Arc::new(FileDisk::new(root.join(format!("bedstone-store-warning-{}", std::process::id()))));
+    if !root.is_dir() || disk.file_system().unwrap() != FileSystem::Memory("tmpfs") {
+        return;
+    }
+    let (store, _) = Store::open_or_create(disk.clone(), &config()).unwrap();
+    assert_eq!(store.warnings(), [Warning::InMemory("tmpfs")]);
+    store.close().unwrap();
+    let (store, _) = Store::open(disk.clone(), &config()).unwrap();
+    assert_eq!(store.warnings(), [Warning::InMemory("tmpfs")]);
+    drop(store);
+    fs::remove_dir_all(disk.root()).unwrap();
 }
