@@ -165,9 +165,9 @@ impl Segments {
     }
 
     /// Sees to it that [`next`](Segments::next) needs no room on the disk for so many bytes of records, if no
-    /// segment is ready then.
+    /// segment is ready then; for as many of them as one segment holds.
     pub(crate) fn ensure(&self, records_bytes: u64) -> Result<()> {
-        let needed = SEGMENT_HEADER_BYTES + records_bytes;
+        let needed = (SEGMENT_HEADER_BYTES + records_bytes).min(self.segment_bytes);
         let is_enough = |blank: &Option<Blank>| blank.as_ref().is_some_and(|blank| blank.bytes >= needed);
         if is_enough(&lock(&self.blank)) {
             return Ok(());
@@ -238,8 +238,7 @@ impl Segments {
         if let Some(blank) = self.passed()? {
             return Ok(blank);
         }
-        let bytes = needed.max(SHORT_BYTES.min(self.segment_bytes));
-        self.zeros(bytes.next_multiple_of(SEGMENT_HEADER_BYTES))
+        self.zeros(needed.next_multiple_of(SHORT_BYTES).min(self.segment_bytes))
     }
 
     /// A passed segment that is to be used again.

@@ -323,3 +323,35 @@ fn a_disk_that_refuses_writes_is_named_before_anything_happens() {
     let error = Store::create(SimDisk::new(1).killed(Faults::refuse(EROFS)), &tiny(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }
+
+#[test]
+fn a_disk_without_room_for_a_segment_fails_one_append_and_not_the_store() {
+    let disk = SimDisk::new(3);
+    let mut config = tiny(3);
+    config.checkpoint_log_bytes = 1 << 30;
+    config.log_bytes_max = 1 << 30;
+    let (store, _) = Store::open_or_create(disk.clone(), &config).unwrap();
+    disk.set_room(Some(0));
+    let append = |number: u8| {
+        let mut change = store.begin();
+        change.put(&[number], &[number; 1000]);
+        store.append(change)
+    };
+    let mut taken = 0_u8;
+    let error = loop {
+        match append(taken) {
+            Ok(lsn) => store.wait_durable(lsn).unwrap(),
+            Err(error) => break error,
+        }
+        taken += 1;
+    };
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(taken > 0 && store.metadata(&[taken]).unwrap().is_none());
+    disk.set_room(None);
+    store.wait_durable(append(taken).unwrap()).unwrap();
+    drop(store);
+    let (store, _) = Store::open(disk, &config).unwrap();
+    for number in 0..=taken {
+        assert_eq!(store.metadata(&[number]).unwrap().as_deref(), Some(&[number; 1000][..]), "{number}");
+    }
+}
