@@ -47,8 +47,10 @@ pub struct NetworkBuilder {
 pub struct Receipt {
     /// The reply's bytes, or why there is none.
     pub reply: Result<Vec<u8>, Reject>,
-    /// Instructions charged, as the IC counts them.
+    /// Instructions charged to the canister that was called, as the IC counts them, its callbacks among them.
     pub instructions: u64,
+    /// Instructions of all canisters that the call led to.
+    pub tree_instructions: u64,
     /// Heap pages (4 KiB) whose contents changed.
     pub heap_pages_dirtied: u64,
     /// Stable pages (4 KiB) read or written.
@@ -500,6 +502,7 @@ fn timed(
     Ok(Receipt {
         reply: receipt.reply,
         instructions: receipt.instructions,
+        tree_instructions: receipt.tree_instructions,
         heap_pages_dirtied: receipt.heap_pages_dirtied,
         stable_pages_read: receipt.stable_pages_read,
         stable_pages_dirtied: receipt.stable_pages_dirtied,

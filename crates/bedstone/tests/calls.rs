@@ -156,3 +156,28 @@ fn composite_queries_call_queries() {
     let text = String::from_utf8(ask(install(&network, ECHO))).unwrap();
     assert!(text.contains("has no query method 'm'"), "{text}");
 }
+
+/// The counts of a call to oneself, measured with production's embedder: the caller, a query that is called, and the
+/// callback, all in one figure.
+#[test]
+fn the_instructions_of_a_call_to_oneself_are_the_ics() {
+    let module = wat::parse_str(
+        r#"(module (import "ic0" "msg_reply" (func $reply))
+          (import "ic0" "canister_self_size" (func $css (result i32))) (import "ic0" "canister_self_copy" (func $csc (param i32 i32 i32)))
+          (import "ic0" "call_new" (func $cn (param i32 i32 i32 i32 i32 i32 i32 i32))) (import "ic0" "call_data_append" (func $cda (param i32 i32)))
+          (import "ic0" "call_cycles_add128" (func $cca (param i64 i64))) (import "ic0" "call_on_cleanup" (func $coc (param i32 i32)))
+          (import "ic0" "call_perform" (func $cp (result i32))) (memory 1) (data (i32.const 64) "callee") (table 3 funcref) (elem (i32.const 0) $ok $err $cl)
+          (func $ok (param i32) call $reply) (func $err (param i32) call $reply) (func $cl (param i32)) (func (export "canister_query callee") call $reply)
+          (func (export "canister_update t") (call $csc (i32.const 0) (i32.const 0) (call $css))
+            (call $cn (i32.const 0) (i32.const 10) (i32.const 64) (i32.const 6) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0))
+            (call $cda (i32.const 0) (i32.const 10)) (call $cca (i64.const 0) (i64.const 0)) (call $coc (i32.const 2) (i32.const 0)) (drop (call $cp))))"#,
+    )
+    .unwrap();
+    let network = Network::new().unwrap();
+    let canister = network.create_canister().unwrap();
+    network.install(canister, &module, ()).unwrap();
+    let counts = [(); 2].map(|()| send(&network, canister, "t", &[], CallKind::Update));
+    assert!(counts.iter().all(|receipt| receipt.reply == Ok(Vec::new())), "{counts:?}");
+    assert_eq!(counts.each_ref().map(|receipt| receipt.tree_instructions), [11_591, 10_591]);
+    assert_eq!(counts.each_ref().map(|receipt| receipt.instructions), [11_591 - 506, 10_591 - 506]);
+}

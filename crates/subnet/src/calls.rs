@@ -27,6 +27,8 @@ pub(crate) struct Request {
     pub cycles: u128,
     /// When the caller stops waiting; 0 = never.
     pub deadline_nanos: u64,
+    /// The message from outside that it follows from; 0 = none.
+    pub root: CallId,
 }
 
 /// Why a call between canisters has no reply.
@@ -167,11 +169,26 @@ pub(crate) struct Context {
     pub open_calls: u32,
     /// Used so far.
     pub instructions: u64,
+    /// The message from outside that it follows from; 0 = none.
+    pub root: CallId,
 }
 
 impl Context {
     pub fn new(origin: Origin, caller: Principal) -> Self {
-        Self { origin, caller, cycles: 0, deadline_nanos: 0, answered: false, open_calls: 0, instructions: 0 }
+        let root = match origin {
+            Origin::Ingress(id) => id,
+            _ => 0,
+        };
+        Self {
+            origin,
+            caller,
+            cycles: 0,
+            deadline_nanos: 0,
+            answered: false,
+            open_calls: 0,
+            instructions: 0,
+            root,
+        }
     }
 }
 

@@ -99,9 +99,9 @@ impl Subnet {
         request: Request,
         journal: &mut Journal,
     ) -> Result<u64, Error> {
-        let Request { from, open_call, method, arg, cycles, deadline_nanos } = request;
+        let Request { from, open_call, method, arg, cycles, deadline_nanos, root } = request;
         let origin = Origin::Canister { id: from, open_call };
-        let context = Context { cycles, deadline_nanos, ..Context::new(origin, from) };
+        let context = Context { cycles, deadline_nanos, root, ..Context::new(origin, from) };
         if deadline_nanos > 0 && self.time_nanos > deadline_nanos {
             let refusal = Refusal { code: code::UNKNOWN, text: "IC0601: Message has expired.".to_owned() };
             self.answer_context(id, &context, Err(refusal), journal);
@@ -211,15 +211,13 @@ impl Subnet {
         let Work { mut context, mut number } = work;
         context.cycles -= outcome.cycles_accepted;
         context.instructions += outcome.instructions;
-        if let Origin::Ingress(ingress) = context.origin {
-            self.note_ingress(ingress, &mut outcome);
-        }
+        self.note_ingress(&context, &mut outcome);
         for call in std::mem::take(&mut outcome.calls) {
             let number = *number.get_or_insert_with(|| {
                 self.last_call += 1;
                 self.last_call
             });
-            self.send_call(id, number, call, journal)?;
+            self.send_call(id, (number, context.root), call, journal)?;
             context.open_calls += 1;
         }
         let mut failure = None;
@@ -256,7 +254,7 @@ impl Subnet {
     fn send_call(
         &mut self,
         id: Principal,
-        context: CallId,
+        (context, root): (CallId, CallId),
         call: OutgoingCall,
         journal: &mut Journal,
     ) -> Result<(), Error> {
@@ -282,7 +280,7 @@ impl Subnet {
         let canister = self.awake(id)?.expect("it just ran");
         *canister.system_mut().open_calls.entry(call.callee).or_default() += 1;
         let OutgoingCall { callee, method, arg, cycles, .. } = call;
-        let request = Request { from: id, open_call, method, arg, cycles, deadline_nanos };
+        let request = Request { from: id, open_call, method, arg, cycles, deadline_nanos, root };
         self.send(id, callee, Letter::Request(request), journal);
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use bedstone_engine::{CallInfo, Entry, Error, Message, Outcome, Principal, Response};
 
-use crate::calls::{CallId, Ingress};
+use crate::calls::{CallId, Context, Ingress, Origin};
 use crate::deliver::not_running;
 use crate::reject::Reject;
 use crate::subnet::{Call, Receipt, Subnet, no_such_canister, rejected};
@@ -151,10 +151,14 @@ impl Subnet {
         }
     }
 
-    /// Adds what an execution cost to its message's receipt.
-    pub(crate) fn note_ingress(&mut self, ingress: CallId, outcome: &mut Outcome) {
-        let Some(status) = self.ingress.get_mut(&ingress) else { return };
+    /// Adds what an execution cost to the receipt of the message from outside that it follows from.
+    pub(crate) fn note_ingress(&mut self, context: &Context, outcome: &mut Outcome) {
+        let Some(status) = self.ingress.get_mut(&context.root) else { return };
         let receipt = status.receipt.get_or_insert_with(|| Receipt::of(Ok(Vec::new())));
+        receipt.tree_instructions += outcome.instructions;
+        if context.origin != Origin::Ingress(context.root) {
+            return;
+        }
         receipt.instructions += outcome.instructions;
         receipt.heap_pages_dirtied += outcome.heap_pages_dirtied;
         receipt.stable_pages_read += outcome.stable_pages_accessed;

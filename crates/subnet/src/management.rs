@@ -42,9 +42,9 @@ impl Subnet {
                 (Waiting { context, letter: None }, method, arg)
             }
             Input::Sent(Sent { number, letter: Letter::Request(request) }) => {
-                let Request { from, open_call, method, arg, cycles, deadline_nanos } = request;
+                let Request { from, open_call, method, arg, cycles, deadline_nanos, root } = request;
                 let origin = Origin::Canister { id: from, open_call };
-                let context = Context { cycles, deadline_nanos, ..Context::new(origin, from) };
+                let context = Context { cycles, deadline_nanos, root, ..Context::new(origin, from) };
                 (Waiting { context, letter: Some(number) }, method, arg)
             }
             Input::Sent(Sent { letter: Letter::Answer(_), .. }) => {

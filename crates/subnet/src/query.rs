@@ -26,6 +26,8 @@ const CALL_OVERHEAD: u64 = 50_000_000;
 struct Tree {
     /// Instructions left.
     left: u64,
+    /// Instructions of all its canisters.
+    used: u64,
     /// Canisters that took part.
     canisters: BTreeSet<Principal>,
 }
@@ -45,7 +47,7 @@ impl Subnet {
         if call.canister == Principal::management_canister() {
             return self.query_management(call);
         }
-        let mut tree = Tree { left: TREE_INSTRUCTIONS, canisters: BTreeSet::new() };
+        let mut tree = Tree { left: TREE_INSTRUCTIONS, used: 0, canisters: BTreeSet::new() };
         let asked = Asked {
             canister: call.canister,
             method: &call.method,
@@ -55,6 +57,7 @@ impl Subnet {
         };
         let mut receipt = Receipt::of(Ok(Vec::new()));
         let answer = self.answer_query(&asked, &mut tree, &mut receipt);
+        receipt.tree_instructions = tree.used;
         for id in tree.canisters {
             if let Some(canister) = self.awake(id)? {
                 canister.end_query_tree()?;
@@ -162,6 +165,7 @@ fn take(
     open: &mut VecDeque<OutgoingCall>,
 ) {
     tree.left = tree.left.saturating_sub(outcome.instructions);
+    tree.used += outcome.instructions;
     receipt.instructions += outcome.instructions;
     receipt.heap_pages_dirtied += outcome.heap_pages_dirtied;
     receipt.stable_pages_read += outcome.stable_pages_accessed;

@@ -87,8 +87,10 @@ pub struct Install {
 pub struct Receipt {
     /// The reply's bytes, or why there is none.
     pub reply: Result<Vec<u8>, Reject>,
-    /// Instructions charged, page charges included.
+    /// Instructions charged to the canister that was called, page charges included, its callbacks among them.
     pub instructions: u64,
+    /// Those of all canisters that the call led to.
+    pub tree_instructions: u64,
     /// Heap pages (4 KiB) whose contents changed.
     pub heap_pages_dirtied: u64,
     /// Stable pages (4 KiB) read or written.
@@ -406,6 +408,7 @@ impl Receipt {
         Self {
             reply,
             instructions: 0,
+            tree_instructions: 0,
             heap_pages_dirtied: 0,
             stable_pages_read: 0,
             stable_pages_dirtied: 0,
@@ -418,6 +421,7 @@ pub(crate) fn receipt(outcome: Outcome, reply: impl FnOnce(Response) -> Result<V
     Receipt {
         reply: reply(outcome.response),
         instructions: outcome.instructions,
+        tree_instructions: outcome.instructions,
         heap_pages_dirtied: outcome.heap_pages_dirtied,
         stable_pages_read: outcome.stable_pages_accessed,
         stable_pages_dirtied: outcome.stable_pages_dirtied,
