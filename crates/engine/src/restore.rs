@@ -22,8 +22,8 @@ use crate::{globals, memory};
 
 impl Canister {
     /// Makes the canister what the snapshot says: module, memories, globals and certified data; of a snapshot that was
-    /// uploaded also the global timer, as on the IC. Its version goes up; all else stays. The module is the snapshot's,
-    /// compiled, and [fits](Snapshot::fits).
+    /// uploaded also the global timer and where the hook for low memory stands, as on the IC. Its version goes up; all else
+    /// stays. The module is the snapshot's, compiled, and [fits](Snapshot::fits).
     ///
     /// # Errors
     /// If this machine or the store fails; the change must be dropped then, and the canister is what it was.
@@ -33,12 +33,12 @@ impl Canister {
         module: Arc<Module>,
         keeping: &mut Keeping<'_>,
     ) -> Result<(), Error> {
-        let copied = snapshot.copy(keeping)?;
-        let timer = match snapshot.details.source {
-            SnapshotSource::MetadataUpload => snapshot.details.global_timer,
-            SnapshotSource::TakenFromCanister => None,
-        };
-        self.restore(copied, module, timer, keeping)
+        let mut copied = snapshot.copy(keeping)?;
+        if snapshot.details.source == SnapshotSource::TakenFromCanister {
+            copied.details.global_timer = None;
+            copied.details.on_low_wasm_memory_hook = None;
+        }
+        self.restore(copied, module, keeping)
     }
 
     /// A canister with the state of this one, also its global timer, and with the rest given; `None` if this one is empty.
@@ -66,8 +66,7 @@ impl Canister {
         keeping: &mut Keeping<'_>,
     ) -> Result<Self, Error> {
         let mut canister = Self::new(engine, system)?;
-        let timer = copied.details.global_timer;
-        canister.restore(copied, module, timer, keeping)?;
+        canister.restore(copied, module, keeping)?;
         Ok(canister)
     }
 
@@ -75,7 +74,6 @@ impl Canister {
         &mut self,
         copied: Copied,
         module: Arc<Module>,
-        timer: Option<u64>,
         keeping: &mut Keeping<'_>,
     ) -> Result<(), Error> {
         let globals = globals::save(&module, &copied.details.globals);
@@ -99,10 +97,12 @@ impl Canister {
         // From here on nothing fails.
         (self.stable, self.stable_unsaved) = (stable, stable_unsaved);
         self.system.certified_data = copied.details.certified_data;
+        if let Some(timer) = copied.details.global_timer {
+            self.system.global_timer = timer;
+        }
         if let Some(hook) = copied.details.on_low_wasm_memory_hook {
             self.system.settings.low_wasm_memory_hook = hook;
         }
-        self.system.global_timer = timer.unwrap_or(self.system.global_timer);
         self.system.version += 1;
         self.installed = Some(next);
         match (keeping, blob) {

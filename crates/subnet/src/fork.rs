@@ -5,7 +5,7 @@
 //!   and settings of the canister that it comes from; it runs. From then on neither sees the other.
 //! - A fork, its id and its name are one change.
 
-use bedstone_engine::{Keeping, Principal, RunState, SystemState};
+use bedstone_engine::{Keeping, Principal, RunState, Settings, SystemState};
 
 use crate::reject::Reject;
 use crate::saved::{Slot, put_name};
@@ -27,10 +27,10 @@ impl Subnet {
         let Some(present) = self.awake(source)? else {
             return Err(Reject::new(301, format!("Canister {source} not found.")).into());
         };
-        let wasm_memory_limit_bytes = present.system().wasm_memory_limit_bytes;
-        let controllers = present.system().controllers.clone();
-        let mut settings = present.system().settings.clone();
-        settings.run_state = RunState::Running;
+        let SystemState { wasm_memory_limit_bytes, controllers, settings, .. } = present.system().clone();
+        // What was paid for the one is not paid for the other.
+        let settings =
+            Settings { run_state: RunState::Running, reserved_cycles: 0, paid_until_nanos: 0, ..settings };
         let module = snapshot
             .map(|id| {
                 self.find_snapshot(source, id)?;
