@@ -1,6 +1,7 @@
 //! The tests of the library's face, in one binary. Each file in this folder is a module here.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod beside;
 mod calls;
 mod durability;
 mod snapshots;

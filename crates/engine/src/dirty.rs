@@ -36,7 +36,11 @@ pub(crate) struct Marks<'a> {
 pub(crate) struct Heap {
     pub live: Arc<Mapping>,
     /// The image at the end of the last stage.
-    shadow: Mapping,
+    shadow: Arc<Mapping>,
+    /// Pages of the image that changed.
+    changes: ChangeList,
+    /// The image is another heap's, and is not written.
+    is_replica: bool,
     /// Pre-images of pages changed by earlier stages of the transaction: page and bytes.
     staged: Vec<(usize, Box<[u8; PAGE]>)>,
     /// Bytes at the start of the transaction.
@@ -53,7 +57,9 @@ impl Heap {
         let committed_len = live.len();
         Self {
             live,
-            shadow,
+            shadow: Arc::new(shadow),
+            changes: ChangeList::default(),
+            is_replica: false,
             staged: Vec::new(),
             committed_len,
             unsaved: PageSet::default(),
@@ -115,6 +121,7 @@ impl Heap {
         self.shadow.grow_to(self.live.len())?;
         let mut changed = 0;
         let (live, shadow, staged, unsaved) = (&self.live, &self.shadow, &mut self.staged, &mut self.unsaved);
+        let changes = &mut self.changes;
         Self::take_marked(live, marks, |page| {
             if live.page_equals(page, shadow) {
                 return;
@@ -135,6 +142,7 @@ impl Heap {
                 None => unsaved.insert(page),
             }
             shadow.copy_page_from(page, live);
+            changes.push(page);
         });
         Ok(changed)
     }
@@ -142,11 +150,14 @@ impl Heap {
     /// Takes back the running stage; returns how many pages it had changed.
     pub fn roll_back_stage(&mut self, marks: Marks<'_>) -> io::Result<u64> {
         let stage_len = self.shadow.len();
-        self.shadow.grow_to(self.live.len())?;
+        if !self.is_replica {
+            self.shadow.grow_to(self.live.len())?;
+        }
         let mut changed = 0;
         let (live, shadow) = (&self.live, &self.shadow);
+        let imaged = shadow.pages();
         Self::take_marked(live, marks, |page| {
-            if !live.page_equals(page, shadow) {
+            if page < imaged && !live.page_equals(page, shadow) {
                 changed += 1;
                 live.copy_page_from(page, shadow);
             }
@@ -161,6 +172,7 @@ impl Heap {
         for (page, before) in self.staged.drain(..).rev() {
             self.live.write(page * PAGE, before.as_slice());
             self.shadow.write(page * PAGE, before.as_slice());
+            self.changes.push(page);
         }
         self.live.shrink_to(self.committed_len)?;
         self.shadow.shrink_to(self.committed_len)
@@ -170,6 +182,73 @@ impl Heap {
     pub fn settle(&mut self) {
         self.staged.clear();
         self.committed_len = self.live.len();
+    }
+}
+
+/// Pages of a heap in the order in which they changed, as far back as there is room.
+#[derive(Debug, Default)]
+pub(crate) struct ChangeList {
+    /// How many were forgotten.
+    forgotten: u64,
+    pages: Vec<u32>,
+}
+
+/// Then half of them are forgotten: copying so many pages one by one is no better than copying all.
+const CHANGES_MAX: usize = 65_536;
+
+impl ChangeList {
+    fn push(&mut self, page: usize) {
+        if self.pages.len() == CHANGES_MAX {
+            self.pages.drain(..CHANGES_MAX / 2);
+            self.forgotten += CHANGES_MAX as u64 / 2;
+        }
+        self.pages.push(index(page as u64));
+    }
+
+    /// Where it ends.
+    fn end(&self) -> u64 {
+        self.forgotten + self.pages.len() as u64
+    }
+
+    /// Those since an end; `None` if some are forgotten.
+    fn since(&self, end: u64) -> Option<&[u32]> {
+        let at = end.checked_sub(self.forgotten)?;
+        self.pages.get(usize::try_from(at).ok()?..)
+    }
+}
+
+/// Heaps for others to run queries on.
+impl Heap {
+    /// A heap with the committed contents of this one, which goes on without it, and how far it has come.
+    pub fn replica(&self) -> io::Result<(Heap, u64)> {
+        let live = Arc::new(crate::memory::heap_mapping(self.shadow.len())?);
+        self.shadow.each_page(|page, bytes| live.write(page * PAGE, bytes));
+        let replica = Self {
+            live,
+            shadow: Arc::clone(&self.shadow),
+            changes: ChangeList::default(),
+            is_replica: true,
+            staged: Vec::new(),
+            committed_len: self.shadow.len(),
+            unsaved: PageSet::default(),
+            never_saved: true,
+        };
+        Ok((replica, self.changes.end()))
+    }
+
+    /// Brings a replica of this heap from where it was to the present contents; `None` if it has to be made anew.
+    pub fn bring_on(&self, replica: &mut Heap, from: u64) -> io::Result<Option<u64>> {
+        let Some(pages) = self.changes.since(from) else { return Ok(None) };
+        if !Arc::ptr_eq(&self.shadow, &replica.shadow) || self.shadow.len() < replica.committed_len {
+            return Ok(None);
+        }
+        replica.live.grow_to(self.shadow.len())?;
+        replica.committed_len = self.shadow.len();
+        let imaged = self.shadow.pages();
+        for page in pages.iter().map(|page| *page as usize).filter(|page| *page < imaged) {
+            replica.live.copy_page_from(page, &self.shadow);
+        }
+        Ok(Some(self.changes.end()))
     }
 }
 
@@ -192,7 +271,12 @@ pub(crate) struct StableTouched {
     pub accessed_max: u64,
     /// Most pages that the stage may write.
     pub written_max: u64,
+    /// Others read stable memory at the same time: a write ends the message with [`EXCLUSIVE`].
+    pub is_shared: bool,
 }
+
+/// Code of the fault of a message that has to run alone. Never shown.
+pub(crate) const EXCLUSIVE: u16 = 0;
 
 /// Set in an entry of `written` that has a pre-image.
 const HAS_IMAGE: u32 = 1 << 31;
@@ -237,6 +321,9 @@ impl StableTouched {
         let mark = |page: u64| tracking.stable_mark(page);
         if mark(first) & mark(last) == BOTH && last - first <= 1 {
             return Ok(0); // nearly every call of a host function
+        }
+        if self.is_shared {
+            return Err(Fault::new(EXCLUSIVE, "a write to a memory that others read"));
         }
         self.check_access((first..=last).filter(|page| mark(*page) == 0).count() as u64)?;
         let fresh = (first..=last).filter(|page| mark(*page) != BOTH).count() as u64;

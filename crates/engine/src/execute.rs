@@ -114,6 +114,17 @@ impl Installed {
         self.memories.tracking.globals()
     }
 
+    /// Whether the tracking memory holds the globals' values.
+    pub fn has_saved_globals(&self) -> bool {
+        self.globals_saved
+    }
+
+    /// From the next run on others may read stable memory at the same time.
+    pub fn share_stable(&mut self, system: &SystemState) -> Result<(), Error> {
+        self.live(system)?.store.data_mut().touched.is_shared = true;
+        Ok(())
+    }
+
     /// The instance, made now if there is none.
     pub fn live(&mut self, system: &SystemState) -> Result<&mut Live, Error> {
         if self.live.is_none() {
@@ -131,17 +142,22 @@ impl Installed {
 
     /// Runs a job whose target exists, as the first or next stage of a transaction. `system` is lent to the host functions.
     pub fn run(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Run, Error> {
+        let mut run = self.run_once(job, system)?;
+        if !run.ended.exact && self.module.main.counter == Counter::Threaded {
+            run.ended.used = self.count_again(job, system)?;
+        }
+        Ok(run)
+    }
+
+    /// As [`Installed::run`], but after a Wasm trap the instructions are not exact.
+    pub fn run_once(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Run, Error> {
         self.live(system)?;
         let live = self.live.as_mut().expect("just made");
         prepare(live, job);
         std::mem::swap(&mut live.store.data_mut().system, system);
         let ended = live.run(job.target);
         std::mem::swap(&mut live.store.data_mut().system, system);
-        let mut run = collect(live, ended?);
-        if !run.ended.exact && self.module.main.counter == Counter::Threaded {
-            run.ended.used = self.count_again(job, system)?;
-        }
-        Ok(run)
+        Ok(collect(live, ended?))
     }
 
     /// Repeats a trapped run in the exact form, from the state at its start; the instructions it used.
@@ -262,6 +278,16 @@ impl Installed {
     /// Globals as they stand in the tracking memory take these values.
     pub fn set_globals(&self, globals: &[u8]) {
         assert!(self.memories.tracking.set_globals(globals), "the module's own");
+    }
+
+    /// Loads the globals that stand in the tracking memory into the instance, if there is one.
+    pub fn reload_globals(&mut self) -> Result<(), Error> {
+        if let Some(live) = &mut self.live
+            && live.restore_globals()?
+        {
+            self.live = None;
+        }
+        Ok(())
     }
 
     /// Takes back what earlier stages did, after the running one was rolled back, and the globals.

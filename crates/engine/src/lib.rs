@@ -37,6 +37,7 @@ mod outcome;
 mod pages;
 mod prices;
 mod process;
+mod replica;
 mod restore;
 mod snapshot;
 mod state;
@@ -66,6 +67,7 @@ pub use message::{
 };
 pub use outcome::{Fault, Outcome, Response};
 pub use prices::{CyclePrices, SubnetInfo};
+pub use replica::Replica;
 pub use snapshot::{Snapshot, SnapshotDetails, SnapshotPart, SnapshotSource, Unfinished};
 pub use sys::next_data;
 pub use system::{Log, LogRecord, LowWasmMemoryHook, RunState, Settings, SystemState, Visibility};

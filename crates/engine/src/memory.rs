@@ -85,5 +85,10 @@ impl Tracking {
 /// A memory of the declared minimum size, or of `bytes` if that is more.
 pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64) -> io::Result<Heap> {
     let len = bytes.max(ty.wasm_pages_min * WASM_PAGE_BYTES) as usize;
-    Ok(Heap::new(Arc::new(Mapping::with_len(HEAP, len)?), Mapping::with_len(HEAP, len)?))
+    Ok(Heap::new(Arc::new(heap_mapping(len)?), heap_mapping(len)?))
+}
+
+/// A memory as [`new_heap`] makes two of.
+pub(crate) fn heap_mapping(len: usize) -> io::Result<Mapping> {
+    Mapping::with_len(HEAP, len)
 }

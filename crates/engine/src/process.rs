@@ -132,19 +132,11 @@ impl Canister {
     fn set_aside(&mut self, context: Context, limit: u64, message: &Message<'_>) -> Result<u128, Fault> {
         let memory_bytes = self.occupied_bytes();
         let memory64 = self.module().is_some_and(|module| module.manifest().memory64());
+        if !context.replicated() {
+            return self.check_not_frozen().map(|()| 0);
+        }
         let prices = &self.engine.subnet().prices;
         let frozen = prices.freezing_limit(&self.system, memory_bytes);
-        if !context.replicated() {
-            if self.system.cycles < frozen {
-                let text = format!(
-                    "Canister {} is unable to process query calls because it's frozen. Please top up the canister with \
-                     cycles and try again.",
-                    self.system.id
-                );
-                return Err(Fault::new(207, text));
-            }
-            return Ok(0);
-        }
         if let Some(prepaid) = message.call.prepaid {
             return Ok(prepaid);
         }
@@ -162,8 +154,22 @@ impl Canister {
         Ok(needed)
     }
 
+    /// A frozen canister answers no queries.
+    pub(crate) fn check_not_frozen(&self) -> Result<(), Fault> {
+        let frozen = self.engine.subnet().prices.freezing_limit(&self.system, self.occupied_bytes());
+        if self.system.cycles >= frozen {
+            return Ok(());
+        }
+        let text = format!(
+            "Canister {} is unable to process query calls because it's frozen. Please top up the canister with cycles and \
+             try again.",
+            self.system.id
+        );
+        Err(Fault::new(207, text))
+    }
+
     /// A run's limits.
-    fn limits(&self, instructions: u64) -> Limits {
+    pub(crate) fn limits(&self, instructions: u64) -> Limits {
         let callback = self.engine.config().instructions.message;
         self.system.limits(instructions, callback, self.other_bytes())
     }
@@ -270,7 +276,7 @@ fn is_composite(context: Context) -> bool {
 }
 
 /// The context, function and method name of a message.
-fn resolve<'m>(
+pub(crate) fn resolve<'m>(
     installed: &Installed,
     message: &Message<'m>,
 ) -> Result<(Context, Target<'m>, &'m str), Fault> {
@@ -328,7 +334,7 @@ fn callback_context(callback: Callback, call: &CallInfo<'_>) -> Context {
     }
 }
 
-fn instruction_limit(context: Context, limits: &InstructionLimits) -> u64 {
+pub(crate) fn instruction_limit(context: Context, limits: &InstructionLimits) -> u64 {
     match context {
         Context::NonReplicatedQuery
         | Context::ReplicatedQuery
@@ -357,7 +363,12 @@ pub(crate) fn refused(fault: Fault) -> Outcome {
 }
 
 /// Puts the outcome of one run together. Heap pages are charged after the run; they never fail it.
-fn outcome(job: &Job<'_>, mut run: Run, heap_pages: u64, memory64: bool) -> (Outcome, Option<Changes>) {
+pub(crate) fn outcome(
+    job: &Job<'_>,
+    mut run: Run,
+    heap_pages: u64,
+    memory64: bool,
+) -> (Outcome, Option<Changes>) {
     let heap_pages = if job.context.charges_heap_pages() { heap_pages } else { 0 };
     let charged = run.ended.used + heap_pages * PRICES.heap_dirty_page(memory64);
     let mut log = run.log;

@@ -28,6 +28,7 @@ mod subnet;
 pub use bedstone_engine as engine;
 pub use import::Import;
 pub use ingress::MessageId;
+pub use query::Replicas;
 pub use reject::Reject;
 pub use round::Round;
 pub use snapshot_id::{SnapshotId, SnapshotIdError};

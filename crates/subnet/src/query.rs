@@ -4,16 +4,17 @@
 //! - Nothing of a query stays: what the canisters of a tree did to themselves is taken back when the tree ends.
 //! - A tree ends at its depth, its instructions, or when nothing of it is open.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bedstone_engine::{
-    CallInfo, Callback, Entry, Error, Message, Outcome, OutgoingCall, Principal, Response, RunState,
+    CallInfo, Callback, Entry, Error, Message, Outcome, OutgoingCall, Principal, Replica, Response, RunState,
 };
 
 use crate::calls::Refusal;
 use crate::deliver::{code, not_running};
 use crate::reject::Reject;
-use crate::subnet::{Call, Receipt, Subnet, no_such_canister, rejected};
+use crate::saved::Slot;
+use crate::subnet::{Call, Receipt, Subnet, no_such_canister, receipt, rejected};
 
 /// How deep calls may go, the first query included.
 const DEPTH_MAX: u32 = 6;
@@ -115,8 +116,7 @@ impl Subnet {
             used += outcome.instructions;
             take(outcome, id, tree, receipt, &mut answer, &mut open);
         }
-        let silent = || Reject::new(506, format!("Canister {id} did not produce a response"));
-        Ok(answer.unwrap_or_else(|| Err(silent())))
+        Ok(answer.unwrap_or_else(|| Err(silent(id))))
     }
 
     /// Answers one call of a composite query.
@@ -188,4 +188,72 @@ fn take(
 /// A query that the management canister does not answer.
 pub(crate) fn no_management_query(method: &str) -> Receipt {
     rejected(Reject::new(536, format!("Management canister has no query method '{method}'")))
+}
+
+/// Copies of canisters that one thread answers queries with.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    /// With the number of the use.
+    by_canister: BTreeMap<Principal, (Replica, u64)>,
+    uses: u64,
+}
+
+/// Most copies that a thread keeps.
+const REPLICAS_MAX: usize = 16;
+
+impl Replicas {
+    fn take(&mut self, id: Principal) -> Option<Replica> {
+        self.by_canister.remove(&id).map(|(replica, _)| replica)
+    }
+
+    fn keep(&mut self, id: Principal, replica: Replica) {
+        self.uses += 1;
+        self.by_canister.insert(id, (replica, self.uses));
+        if self.by_canister.len() > REPLICAS_MAX {
+            let oldest = self.by_canister.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            oldest.map(|id| self.by_canister.remove(&id));
+        }
+    }
+}
+
+impl Subnet {
+    /// Answers a query beside others: while nobody has the subnet to change it, any number of threads may, each with
+    /// replicas of its own. `None` if the query has to be given to [`Subnet::call`].
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn query_beside(&self, call: &Call, replicas: &mut Replicas) -> Result<Option<Receipt>, Error> {
+        let id = call.canister;
+        let Some(Slot::Awake { canister, .. }) = self.canisters.get(&id) else { return Ok(None) };
+        if canister.system().settings.run_state != RunState::Running {
+            return Ok(None);
+        }
+        let replica = match replicas.take(id) {
+            Some(replica) => Some(replica),
+            None => canister.replica()?,
+        };
+        let Some(mut replica) = replica else { return Ok(None) };
+        let message = Message {
+            entry: Entry::Query(&call.method),
+            arg: &call.arg,
+            caller: call.caller,
+            time_nanos: self.time_nanos,
+            call: CallInfo::default(),
+        };
+        let outcome = canister.query_on(&mut replica, &message)?;
+        replicas.keep(id, replica);
+        Ok(outcome.map(|outcome| {
+            receipt(outcome, |response| match response {
+                Response::Reply(bytes) => Ok(bytes),
+                Response::Reject(text) => Err(Reject::new(406, text)),
+                Response::None => Err(silent(id)),
+                Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
+            })
+        }))
+    }
+}
+
+/// Of a query that did not answer.
+fn silent(id: Principal) -> Reject {
+    Reject::new(506, format!("Canister {id} did not produce a response"))
 }

@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of a page, the unit of protection, tracking and comparison.
 pub(crate) const PAGE: usize = 4096;
@@ -36,12 +36,16 @@ pub(crate) struct Mapping {
     len: AtomicUsize,
     /// Bytes from the base that are a file's.
     file_len: AtomicUsize,
+    /// How many share it to read; it does not grow meanwhile.
+    readers: AtomicUsize,
+    /// A growth was refused because of them.
+    growth_refused: AtomicBool,
 }
 
-// SAFETY: a mapping is plain memory owned by this value. Nothing in it belongs to a thread; that only one thread touches
-// it at a time is the callers' invariant, stated in `sys`.
+// SAFETY: a mapping is plain memory owned by this value. Nothing in it belongs to a thread; that nobody else touches it while
+// one thread writes is the callers' invariant, stated in `sys`.
 unsafe impl Send for Mapping {}
-// SAFETY: as for `Send`. Its length is atomic; its bytes are touched by one thread at a time, as stated in `sys`.
+// SAFETY: as for `Send`. Its length is atomic; its bytes are written by one thread while no other touches them, as stated in `sys`.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -71,6 +75,8 @@ impl Mapping {
             capacity: shape.capacity,
             len: AtomicUsize::new(0),
             file_len: AtomicUsize::new(0),
+            readers: AtomicUsize::new(0),
+            growth_refused: AtomicBool::new(false),
         };
         if !shape.huge_pages {
             // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which
@@ -122,9 +128,25 @@ impl Mapping {
         if len > self.capacity {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        if self.readers.load(Ordering::Relaxed) > 0 {
+            self.growth_refused.store(true, Ordering::Relaxed);
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         self.protect(old, len, libc::PROT_READ | libc::PROT_WRITE)?;
         self.len.store(len, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Does `work`, during which others may read too and nobody grows it; also returns whether a growth was refused since
+    /// the first of those who read now began. Nobody may write.
+    pub fn reading<R>(&self, work: impl FnOnce() -> R) -> (R, bool) {
+        if self.readers.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.growth_refused.store(false, Ordering::Relaxed);
+        }
+        let result = work();
+        let refused = self.growth_refused.load(Ordering::Relaxed);
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+        (result, refused)
     }
 
     /// Replaces the first `len` bytes, all accessible from now on, by those of a file, privately; what was written there

@@ -4,7 +4,8 @@
 //! - A [`Mapping`] owns its address range from `mmap` to `munmap`. No reference into it ever exists: bytes are copied in
 //!   and copied out, because Wasm code changes them behind Rust's back.
 //! - A mapping is touched by one thread at a time: by the Wasm code of the instance that uses it, by the host functions
-//!   that this code calls, or, between messages, by the owner of the canister (`&mut Canister`).
+//!   that this code calls, or, between messages, by the owner of the canister (`&mut Canister`). Or it is read by any
+//!   number of them while nobody writes: those who answer queries from memories of their own (`&Canister`).
 //! - Bytes past a mapping's length are inaccessible, so an access there faults inside the range that Wasmtime knows as
 //!   the memory's own and becomes a trap.
 //!
