@@ -25,10 +25,12 @@
 //! it can be shared between threads. [`Network::call`] gives a [`Receipt`] with what a call cost.
 #![forbid(unsafe_code)]
 
+mod engines;
 mod error;
 mod export;
 mod import;
 mod interface;
+mod messages;
 mod network;
 mod snapshot_directory;
 mod snapshots;
@@ -36,12 +38,12 @@ mod worker;
 
 pub use bedstone_subnet::engine::store::{Durability, Progress};
 pub use bedstone_subnet::engine::{
-    Counter, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal, SnapshotSource, StableAccess,
-    WasmMemoryPersistence,
+    Counter, CyclePrices, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal, SnapshotSource,
+    StableAccess, WasmMemoryPersistence,
 };
 pub use bedstone_subnet::{
-    Call, CallKind, CanisterStatus, Install, Reject, SNAPSHOTS_MAX, SnapshotId, SnapshotIdError,
-    SnapshotInfo, SnapshotMetadata,
+    Call, CallKind, CanisterStatus, Install, MessageId, Reject, Round, SNAPSHOTS_MAX, SnapshotId,
+    SnapshotIdError, SnapshotInfo, SnapshotMetadata,
 };
 pub use error::Error;
 pub use interface::Interface;

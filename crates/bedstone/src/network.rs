@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Progress, Store};
-use bedstone_subnet::engine::{EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess};
+use bedstone_subnet::engine::{
+    CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess, SubnetInfo,
+};
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
 use sha2::{Digest, Sha256};
@@ -40,6 +42,7 @@ pub struct NetworkBuilder {
     lock_wait: Duration,
     durability: Durability,
     live_canisters_max: Option<usize>,
+    cycle_prices: CyclePrices,
 }
 
 /// What became of a call, and what it cost.
@@ -82,6 +85,7 @@ impl Default for NetworkBuilder {
             lock_wait: Duration::ZERO,
             durability: Durability::Always,
             live_canisters_max: None,
+            cycle_prices: CyclePrices::FREE,
         }
     }
 }
@@ -130,6 +134,14 @@ impl NetworkBuilder {
         self
     }
 
+    /// What executions, calls and memory cost in cycles: nothing ([`CyclePrices::FREE`], the default), or what they cost on an
+    /// application subnet ([`CyclePrices::APPLICATION`]), where a canister without cycles is frozen. New canisters have 100
+    /// trillion.
+    pub fn cycle_prices(mut self, prices: CyclePrices) -> Self {
+        self.cycle_prices = prices;
+        self
+    }
+
     /// How many canisters stay in memory, in a network with a state directory: those used least recently go back to it and
     /// are read again when they are called. An address space holds about 250.
     pub fn live_canisters_max(mut self, canisters: usize) -> Self {
@@ -145,7 +157,9 @@ impl NetworkBuilder {
         let worker = Worker::start(move || {
             let mut config = SubnetConfig::new(self.engine, self.time_nanos);
             config.live_canisters_max = self.live_canisters_max.unwrap_or(config.live_canisters_max);
-            let Some(directory) = self.state_dir else { return Ok(Subnet::new(&config)?) };
+            let info = SubnetInfo { prices: self.cycle_prices, ..SubnetInfo::default() };
+            let engine = crate::engines::engine(self.engine, &info)?;
+            let Some(directory) = self.state_dir else { return Ok(Subnet::on(engine, &config)) };
             let mut seed = [0; 32];
             getrandom::fill(&mut seed)
                 .map_err(|error| Error::Machine(format!("the system gives no random bytes: {error}")))?;
@@ -157,7 +171,7 @@ impl NetworkBuilder {
                 true => Store::open_or_create(disk, &store_config)?,
                 false => Store::open(disk, &store_config)?,
             };
-            Ok(Subnet::open(&config, store)?)
+            Ok(Subnet::open_on(engine, &config, store)?)
         })?;
         let store = worker.run(|subnet| subnet.store().cloned());
         Ok(Network { worker, store })
@@ -176,6 +190,15 @@ impl Network {
     /// A network with other settings.
     pub fn builder() -> NetworkBuilder {
         NetworkBuilder::default()
+    }
+
+    /// A network in memory.
+    pub(crate) fn of(worker: Worker) -> Self {
+        Self { worker, store: None }
+    }
+
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     /// Runs work on the canisters' thread, and waits until everything that its result may show is durable.
@@ -517,7 +540,7 @@ fn timed(
     Ok(timed_since(start, receipt))
 }
 
-fn timed_since(start: Instant, receipt: bedstone_subnet::Receipt) -> Receipt {
+pub(crate) fn timed_since(start: Instant, receipt: bedstone_subnet::Receipt) -> Receipt {
     let wall = start.elapsed();
     Receipt {
         reply: receipt.reply,

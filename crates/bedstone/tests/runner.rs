@@ -4,6 +4,7 @@
 mod beside;
 mod calls;
 mod durability;
+mod forks;
 mod snapshots;
 
 #[test]

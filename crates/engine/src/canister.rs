@@ -78,6 +78,11 @@ impl Canister {
         self.module().map_or(0, |module| module.bytes().len() as u64)
     }
 
+    /// Gives it another log.
+    pub fn set_log(&mut self, log: Log) {
+        self.log = log;
+    }
+
     /// The canister's log.
     pub fn log(&self) -> &Log {
         &self.log

@@ -67,7 +67,7 @@ pub enum SnapshotPart {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) details: SnapshotDetails,
     pub(crate) code: Code,

@@ -89,7 +89,7 @@ pub(crate) enum Letter {
 }
 
 /// Messages for one canister.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Mailbox {
     ingress: VecDeque<Ingress>,
     letters: BTreeMap<Principal, VecDeque<Sent>>,
@@ -208,7 +208,7 @@ pub(crate) struct OpenCall {
 }
 
 /// A canister as one that calls and is called.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Party {
     pub mailbox: Mailbox,
     pub contexts: BTreeMap<CallId, Context>,

@@ -24,6 +24,7 @@ mod snapshot_requests;
 mod snapshot_transfer;
 mod snapshots;
 mod subnet;
+mod twin;
 
 pub use bedstone_engine as engine;
 pub use import::Import;

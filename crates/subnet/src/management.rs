@@ -13,7 +13,7 @@ use crate::reject::Reject;
 use crate::subnet::{Call, Receipt, Subnet};
 
 /// A call of the management canister that is not answered yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Waiting {
     pub context: Context,
     /// The letter that it came with, if it came from a canister.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Store};
-use bedstone_engine::{CANISTER_KEYS, Canister, Error, Principal, Summary};
+use bedstone_engine::{CANISTER_KEYS, Canister, Engine, Error, Principal, Summary};
 
 use crate::snapshots::Snapshots;
 use crate::subnet::{Subnet, SubnetConfig};
@@ -38,7 +38,15 @@ impl Subnet {
     /// # Errors
     /// If the store fails or holds something else.
     pub fn open(config: &SubnetConfig, store: Store) -> Result<Self, Error> {
-        let mut subnet = Self::new(config)?;
+        Self::open_on(Engine::new(config.engine)?, config, store)
+    }
+
+    /// As [`Subnet::open`], on an engine that others may use too.
+    ///
+    /// # Errors
+    /// As [`Subnet::open`].
+    pub fn open_on(engine: Engine, config: &SubnetConfig, store: Store) -> Result<Self, Error> {
+        let mut subnet = Self::on(engine, config);
         if let Some(head) = store.metadata(HEAD_KEY).map_err(Error::store)? {
             let words: Option<([u8; 8], [u8; 8])> =
                 head.split_first_chunk().and_then(|(time, rest)| Some((*time, rest.try_into().ok()?)));

@@ -58,7 +58,7 @@ impl From<Error> for RequestError {
 }
 
 /// The snapshots of a subnet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshots {
     pub all: BTreeMap<SnapshotId, Snapshot>,
     /// The next number, of canisters that had one.

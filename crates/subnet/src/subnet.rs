@@ -20,6 +20,7 @@ use crate::management::Waiting;
 use crate::reject::Reject;
 use crate::saved::Slot;
 use crate::snapshots::Snapshots;
+use crate::twin::Images;
 
 /// What a subnet is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +163,8 @@ pub struct Subnet {
     pub(crate) heartbeats: BTreeSet<Principal>,
     /// Requests to stop a canister that wait until it has stopped.
     pub(crate) stops: BTreeMap<Principal, Vec<Waiting>>,
+    /// Canisters as they were copied last.
+    pub(crate) images: Images,
     /// When best-effort calls end: time, canister, open call.
     pub(crate) deadlines: BTreeSet<(u64, Principal, CallId)>,
     pub(crate) snapshots: Snapshots,
@@ -173,8 +176,13 @@ impl Subnet {
     /// # Errors
     /// If this machine cannot run compiled Wasm.
     pub fn new(config: &SubnetConfig) -> Result<Self, Error> {
-        Ok(Self {
-            engine: Engine::new(config.engine)?,
+        Ok(Self::on(Engine::new(config.engine)?, config))
+    }
+
+    /// An empty subnet that lives in memory, on an engine that others may use too.
+    pub fn on(engine: Engine, config: &SubnetConfig) -> Self {
+        Self {
+            engine,
             time_nanos: config.time_nanos,
             canisters: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -193,9 +201,38 @@ impl Subnet {
             hooks: BTreeSet::new(),
             heartbeats: BTreeSet::new(),
             stops: BTreeMap::new(),
+            images: Images::new(),
             deadlines: BTreeSet::new(),
             snapshots: Snapshots::default(),
-        })
+        }
+    }
+
+    /// A subnet like this one, without canisters.
+    pub(crate) fn empty_twin(&self) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            time_nanos: self.time_nanos,
+            canisters: BTreeMap::new(),
+            names: self.names.clone(),
+            next_id: self.next_id,
+            store: None,
+            appended: None,
+            uses: self.uses,
+            live_canisters_max: self.live_canisters_max,
+            abandoned: false,
+            deleted: Vec::new(),
+            snapshots: self.snapshots.clone(),
+            parties: self.parties.clone(),
+            ready: self.ready.clone(),
+            last_call: self.last_call,
+            ingress: BTreeMap::new(),
+            timers: self.timers.clone(),
+            hooks: self.hooks.clone(),
+            heartbeats: self.heartbeats.clone(),
+            stops: self.stops.clone(),
+            images: Images::new(),
+            deadlines: self.deadlines.clone(),
+        }
     }
 
     /// The time that canisters see, in nanoseconds since 1970.
