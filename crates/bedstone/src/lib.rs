@@ -1,17 +1,28 @@
 //! Runs Internet Computer canisters inside a test process: no server, no port, no download.
 //!
+//! # From `cargo add` to an upgrade test
+//!
+//! ```console
+//! cargo add --dev bedstone candid
+//! ```
+//!
 //! ```
 //! use bedstone::Network;
 //! use candid::Nat;
 //!
 //! # fn main() -> Result<(), bedstone::Error> {
-//! let wasm = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../canisters/prebuilt/btreemap.wasm")).unwrap();
+//! # const WASM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../canisters/prebuilt/btreemap.wasm");
+//! let wasm = std::fs::read(WASM).expect("built by `cargo build --target wasm32-unknown-unknown`");
 //! let network = Network::new()?;
 //! let map = network.create_canister()?;
 //! network.install(map, &wasm, ())?;
 //!
 //! let before: (Option<Nat>,) = network.update(map, "insert", (Nat::from(1_u8), Nat::from(10_u8)))?;
 //! assert_eq!(before, (None,));
+//!
+//! // A copy for each thing to try; what they share is in memory once.
+//! let fork = network.fork()?;
+//! let _: (Option<Nat>,) = fork.update(map, "insert", (Nat::from(1_u8), Nat::from(0_u8)))?;
 //!
 //! // New code, same data: it lives in stable memory.
 //! network.upgrade(map, &wasm, ())?;
@@ -21,8 +32,16 @@
 //! # }
 //! ```
 //!
-//! Everything is synchronous. A [`Network`] owns one thread with a stack large enough for Wasm and hands it whole requests;
-//! it can be shared between threads. [`Network::call`] gives a [`Receipt`] with what a call cost.
+//! # What else there is
+//!
+//! - [`Network::call`] takes any caller and raw bytes, and gives a [`Receipt`]: instructions, pages, time, printed lines.
+//! - Canisters call each other within a call. [`Network::submit`], [`Network::tick`] and [`Network::await_call`] take that apart.
+//! - Time stands still until [`Network::advance_time`] moves it, and due timers fire.
+//! - [`NetworkBuilder`] says where state is kept and how durably, what things cost in cycles, how stable memory is reached.
+//! - [`Network::take_snapshot`] and [`Network::export_snapshot`] carry a canister's state through time, and to the IC.
+//!
+//! Everything is synchronous, and a network can be shared between threads: what changes something happens in order, queries
+//! are answered beside each other. Same calls in the same order give the same results, to the bit.
 #![forbid(unsafe_code)]
 
 mod engines;
