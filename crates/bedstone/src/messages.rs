@@ -53,6 +53,14 @@ impl Network {
         next.map(|next| Duration::from_nanos(next.saturating_sub(now)))
     }
 
+    /// A hash over all that the network is. Two networks that were treated alike have the same. Reads every byte.
+    ///
+    /// # Errors
+    /// If what was saved of a canister cannot be read.
+    pub fn state_hash(&self) -> Result<[u8; 32], Error> {
+        self.run(|subnet| Ok(subnet.state_hash()?))
+    }
+
     /// A copy of the whole network, in memory: canisters with all their data, calls under way, names, time. Neither sees the
     /// other from then on. Memory is shared until one of them writes it, so that a baseline that took long to prepare
     /// serves any number of tests: the first copy of a canister takes as long as copying its pages, later ones hardly

@@ -5,6 +5,7 @@ mod beside;
 mod calls;
 mod durability;
 mod forks;
+mod scale;
 mod snapshots;
 
 #[test]

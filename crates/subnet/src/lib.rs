@@ -10,6 +10,7 @@
 mod calls;
 mod deliver;
 mod fork;
+mod hash;
 mod import;
 mod ingress;
 mod journal;

@@ -1,0 +1,149 @@
+//! What a test pays: a fresh network, a copy of a large one, and queries on one thread and on two.
+#![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bedstone::{Call, CallKind, Network, Principal};
+use bedstone_bench::median;
+
+const ROUNDS: usize = 15;
+const MIB: u64 = 1 << 20;
+
+/// Writes stretches of stable memory, and answers a query that takes some microseconds.
+const MODULE: &str = r#"
+(module
+  (import "ic0" "msg_reply" (func $reply))
+  (import "ic0" "msg_arg_data_copy" (func $arg (param i32 i32 i32)))
+  (import "ic0" "stable64_grow" (func $grow (param i64) (result i64)))
+  (import "ic0" "stable64_write" (func $write (param i64 i64 i64)))
+  (memory 2)
+  (data (i32.const 65536) "something that is not zero")
+  (func (export "canister_init") (drop (call $grow (i64.const 16384))))
+  (func (export "canister_update fill") (local $at i64) (local $end i64)
+    (call $arg (i32.const 0) (i32.const 0) (i32.const 8))
+    (local.set $at (i64.load (i32.const 0)))
+    (local.set $end (i64.add (local.get $at) (i64.const 67108864)))
+    (loop $l
+      (call $write (local.get $at) (i64.const 65536) (i64.const 4096))
+      (br_if $l (i64.lt_u (local.tee $at (i64.add (local.get $at) (i64.const 4096))) (local.get $end))))
+    call $reply)
+  (func (export "canister_query work") (local $i i32)
+    (loop $l
+      (i64.store (i32.const 128) (i64.add (i64.load (i32.const 128)) (i64.const 3)))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 50000))))
+    call $reply))
+"#;
+
+fn main() {
+    fresh();
+    forks();
+    queries();
+}
+
+fn report(what: &str, mut samples: Vec<f64>) {
+    let middle = median(std::mem::take(&mut samples));
+    println!("  {what:64} {middle:10.3} ms");
+}
+
+fn call(canister: Principal, method: &str, arg: &[u8], kind: CallKind) -> Call {
+    Call { canister, method: method.to_owned(), arg: arg.to_vec(), caller: Principal::anonymous(), kind }
+}
+
+/// A network, the sample dapp installed in it, and a call.
+fn fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../canisters/prebuilt/stable-memory.wasm");
+    let wasm = std::fs::read(path).unwrap();
+    let (mut made, mut whole) = (Vec::new(), Vec::new());
+    let keep = Network::new().unwrap();
+    let first = keep.create_canister().unwrap();
+    keep.install(first, &wasm, ()).unwrap();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let network = Network::new().unwrap();
+        made.push(start.elapsed().as_secs_f64() * 1e3);
+        let canister = network.create_canister().unwrap();
+        network.install(canister, &wasm, ()).unwrap();
+        let receipt = network.call(call(canister, "read", b"DIDL\0\0", CallKind::Query)).unwrap();
+        drop(receipt);
+        whole.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    println!("\na fresh network, the module compiled before in this process");
+    report("Network::new()", made);
+    report("the same, a canister, the sample dapp installed, one call", whole);
+}
+
+fn forks() {
+    let network = Network::new().unwrap();
+    let canister = network.create_canister().unwrap();
+    network.install(canister, &wat::parse_str(MODULE).unwrap(), ()).unwrap();
+    for at in (0..1024).step_by(64) {
+        let arg = (at * MIB).to_le_bytes();
+        network.call(call(canister, "fill", &arg, CallKind::Update)).unwrap().reply.unwrap();
+    }
+    let start = Instant::now();
+    let mut kept = vec![network.fork().unwrap()];
+    println!("\ncopies of a network with 1 GiB of state");
+    println!("  {:64} {:10.3} ms", "the first", start.elapsed().as_secs_f64() * 1e3);
+    let (mut samples, mut used) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let fork = network.fork().unwrap();
+        samples.push(start.elapsed().as_secs_f64() * 1e3);
+        fork.call(call(canister, "work", &[], CallKind::Query)).unwrap().reply.unwrap();
+        used.push(start.elapsed().as_secs_f64() * 1e3);
+        kept.push(fork);
+    }
+    report("each after it", samples);
+    report("the same with a first query", used);
+}
+
+/// Queries a second, by threads that ask one canister or one each.
+fn rate(network: &Network, canisters: &[Principal]) -> f64 {
+    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for canister in canisters {
+            let (done, stop) = (&done, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    network.call(call(*canister, "work", &[], CallKind::Query)).unwrap().reply.unwrap();
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+    });
+    done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn queries() {
+    let network = Network::new().unwrap();
+    let module = wat::parse_str(MODULE).unwrap();
+    let [a, b] = [(); 2].map(|()| {
+        let canister = network.create_canister().unwrap();
+        network.install(canister, &module, ()).unwrap();
+        canister
+    });
+    let variants: [(&str, Vec<Principal>); 3] = [
+        ("one thread", vec![a]),
+        ("two threads, one canister", vec![a, a]),
+        ("two threads, a canister each", vec![a, b]),
+    ];
+    let mut rates = vec![Vec::new(); variants.len()];
+    for round in 0..=ROUNDS {
+        for ((_, canisters), rates) in variants.iter().zip(&mut rates) {
+            let rate = rate(&network, canisters);
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    let medians: Vec<f64> = rates.into_iter().map(median).collect();
+    println!("\nqueries that take some 50 µs");
+    for ((name, _), rate) in variants.iter().zip(&medians) {
+        println!("  {name:64} {rate:10.0} a second   {:5.2} x", rate / medians[0]);
+    }
+}
