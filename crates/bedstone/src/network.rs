@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Progress, Store};
 use bedstone_subnet::engine::{
-    CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess, SubnetInfo,
+    CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess,
 };
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
@@ -43,6 +43,7 @@ pub struct NetworkBuilder {
     durability: Durability,
     live_canisters_max: Option<usize>,
     cycle_prices: CyclePrices,
+    seed: [u8; 32],
 }
 
 /// What became of a call, and what it cost.
@@ -86,6 +87,7 @@ impl Default for NetworkBuilder {
             durability: Durability::Always,
             live_canisters_max: None,
             cycle_prices: CyclePrices::FREE,
+            seed: [0; 32],
         }
     }
 }
@@ -142,6 +144,13 @@ impl NetworkBuilder {
         self
     }
 
+    /// From what the network's key is made, whose certificates queries hand on. Networks that are built alike with the same
+    /// seed do the same.
+    pub fn seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// How many canisters stay in memory, in a network with a state directory: those used least recently go back to it and
     /// are read again when they are called. An address space holds about 250.
     pub fn live_canisters_max(mut self, canisters: usize) -> Self {
@@ -157,8 +166,7 @@ impl NetworkBuilder {
         let worker = Worker::start(move || {
             let mut config = SubnetConfig::new(self.engine, self.time_nanos);
             config.live_canisters_max = self.live_canisters_max.unwrap_or(config.live_canisters_max);
-            let info = SubnetInfo { prices: self.cycle_prices, ..SubnetInfo::default() };
-            let engine = crate::engines::engine(self.engine, &info)?;
+            let engine = crate::engines::engine(self.engine, self.seed, self.cycle_prices)?;
             let Some(directory) = self.state_dir else { return Ok(Subnet::on(engine, &config)) };
             let mut seed = [0; 32];
             getrandom::fill(&mut seed)

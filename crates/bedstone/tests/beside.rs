@@ -138,3 +138,36 @@ fn queries_follow_new_code() {
     network.reinstall(canister, &wat::parse_str(MODULE).unwrap(), ()).unwrap();
     assert_eq!(show(&network, canister), [0; 4]);
 }
+
+/// The certificate that a query finds, or none.
+const CERTIFIED: &str = r#"(module
+  (import "ic0" "msg_reply" (func $reply))
+  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "certified_data_set" (func $certify (param i32 i32)))
+  (import "ic0" "data_certificate_present" (func $present (result i32)))
+  (import "ic0" "data_certificate_size" (func $size (result i32)))
+  (import "ic0" "data_certificate_copy" (func $copy (param i32 i32 i32)))
+  (memory 1) (data (i32.const 10) "something certified")
+  (func (export "canister_update certify") (call $certify (i32.const 10) (i32.const 19)) call $reply)
+  (func (export "canister_update present")
+    (i32.store8 (i32.const 0) (call $present)) (call $append (i32.const 0) (i32.const 1)) call $reply)
+  (func (export "canister_query certificate")
+    (if (i32.eqz (call $present)) (then unreachable))
+    (call $copy (i32.const 100) (i32.const 0) (call $size))
+    (call $append (i32.const 100) (call $size)) call $reply))"#;
+
+#[test]
+fn queries_hand_certificates_on() {
+    let network = Network::new().unwrap();
+    let canister = network.create_canister().unwrap();
+    network.install(canister, &wat::parse_str(CERTIFIED).unwrap(), ()).unwrap();
+    let certificate = || send(&network, canister, "certificate", CallKind::Query).reply.unwrap();
+    let before = certificate();
+    send(&network, canister, "certify", CallKind::Update).reply.unwrap();
+    let after = certificate();
+    let contains = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    assert!(!contains(&before, b"something certified") && contains(&after, b"something certified"));
+    assert!(after.starts_with(&[0xd9, 0xd9, 0xf7]), "self-described CBOR");
+    assert_eq!(after, certificate(), "the same until data or time change");
+    assert_eq!(send(&network, canister, "present", CallKind::Update).reply.unwrap(), [0]);
+}

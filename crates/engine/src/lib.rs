@@ -66,7 +66,7 @@ pub use message::{
     CallInfo, Callback, Closure, Context, Entry, InstallMode, Message, OutgoingCall, WasmMemoryPersistence,
 };
 pub use outcome::{Fault, Outcome, Response};
-pub use prices::{CyclePrices, SubnetInfo};
+pub use prices::{Certifier, CyclePrices, SubnetInfo};
 pub use replica::Replica;
 pub use snapshot::{Snapshot, SnapshotDetails, SnapshotPart, SnapshotSource, Unfinished};
 pub use sys::next_data;

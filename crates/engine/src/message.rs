@@ -170,8 +170,8 @@ pub struct CallInfo<'a> {
     /// Cycles set aside for this execution when its call was made; those not used come back. Without, they are taken from
     /// the balance.
     pub prepaid: Option<u128>,
-    /// The certificate that a query may hand on.
-    pub certificate: Option<&'a [u8]>,
+    /// Whether a query may hand a certificate on; only the first of a tree of queries may.
+    pub certified: bool,
 }
 
 /// A call that a message made.

@@ -4,6 +4,10 @@
 //! - Prices are those of a subnet of 13 nodes, from the IC's `CyclesAccountManager` of 2025-10.
 //! - With prices of zero nothing is ever refused for want of cycles.
 
+use std::sync::Arc;
+
+use ic_principal::Principal;
+
 use crate::system::SystemState;
 
 /// Longest answer of a call, in bytes: what is set aside for its transmission.
@@ -123,21 +127,56 @@ impl CyclePrices {
     }
 }
 
+/// Makes the certificate of a canister's certified data, from the canister's id, the data, and the time in nanoseconds since
+/// 1970. Asked only when a query wants it.
+#[derive(Clone)]
+pub struct Certifier(Arc<Certify>);
+
+type Certify = dyn Fn(Principal, &[u8], u64) -> Vec<u8> + Send + Sync;
+
+impl Certifier {
+    /// From a function that gives the same bytes for the same arguments.
+    pub fn new(certify: impl Fn(Principal, &[u8], u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(certify))
+    }
+
+    pub(crate) fn certificate(&self, canister: Principal, data: &[u8], time_nanos: u64) -> Vec<u8> {
+        self.0(canister, data, time_nanos)
+    }
+}
+
+impl std::fmt::Debug for Certifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certifier")
+    }
+}
+
+impl PartialEq for Certifier {
+    /// It goes with the key, which is compared.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Certifier {}
+
 /// What canisters are told of the subnet that they are on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetInfo {
     /// Its id.
-    pub id: ic_principal::Principal,
+    pub id: Principal,
     /// The key by which its answers are certified, in DER.
     pub root_key: Vec<u8>,
     /// Its price list.
     pub prices: CyclePrices,
+    /// Certifies what canisters want certified; without it queries find no certificate.
+    pub certifier: Option<Certifier>,
 }
 
 impl Default for SubnetInfo {
     /// One where nothing costs anything, with an id and a key made up of zeros.
     fn default() -> Self {
-        let id = ic_principal::Principal::self_authenticating([0; 133]);
-        Self { id, root_key: vec![0; 133], prices: CyclePrices::FREE }
+        let id = Principal::self_authenticating([0; 133]);
+        Self { id, root_key: vec![0; 133], prices: CyclePrices::FREE, certifier: None }
     }
 }

@@ -85,6 +85,9 @@ pub(crate) struct Incoming {
     pub deadline_nanos: u64,
     pub reject: Option<(u32, String)>,
     pub instructions: u64,
+    /// Whether there is a certificate.
+    pub certified: bool,
+    /// Made when it is asked for.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -95,7 +98,8 @@ impl Incoming {
         self.deadline_nanos = call.deadline_nanos;
         self.reject = call.reject.map(|(code, text)| (code, text.to_owned()));
         self.instructions = call.instructions;
-        self.certificate = call.certificate.map(<[u8]>::to_vec);
+        self.certified = call.certified;
+        self.certificate = None;
     }
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod certificate;
 mod deliver;
 mod fork;
 mod hash;
@@ -28,6 +29,7 @@ mod subnet;
 mod twin;
 
 pub use bedstone_engine as engine;
+pub use certificate::subnet_info;
 pub use import::Import;
 pub use ingress::MessageId;
 pub use query::Replicas;

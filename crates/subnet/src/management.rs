@@ -91,9 +91,4 @@ impl Subnet {
     pub(crate) fn query_management(&mut self, call: &Call) -> Result<Receipt, Error> {
         Ok(no_management_query(&call.method))
     }
-
-    /// The certificate of a canister's certified data, for its queries.
-    pub(crate) fn data_certificate(&mut self, _id: Principal) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
 }

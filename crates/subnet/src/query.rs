@@ -76,7 +76,6 @@ impl Subnet {
         receipt: &mut Receipt,
     ) -> Result<Result<Vec<u8>, Reject>, Error> {
         let (id, time_nanos) = (asked.canister, self.time_nanos);
-        let certificate = self.data_certificate(id)?;
         let Some(canister) = self.awake(id)? else { return Ok(Err(no_such_canister(id))) };
         let state = canister.system().settings.run_state;
         if state != RunState::Running
@@ -87,7 +86,7 @@ impl Subnet {
         tree.canisters.insert(id);
         let call = CallInfo {
             instructions_max: Some(tree.left),
-            certificate: certificate.as_deref().filter(|_| asked.depth == 1),
+            certified: asked.depth == 1,
             ..CallInfo::default()
         };
         let (entry, caller) = (Entry::Query(asked.method), asked.caller);
@@ -108,6 +107,7 @@ impl Subnet {
                 answered: answer.as_ref().is_some_and(Result::is_ok),
                 instructions: used,
                 instructions_max: Some(tree.left),
+                certified: asked.depth == 1,
                 ..CallInfo::default()
             };
             let entry = Entry::Callback(Callback { closure, cleanup: on_cleanup, composite: true });
@@ -238,7 +238,7 @@ impl Subnet {
             arg: &call.arg,
             caller: call.caller,
             time_nanos: self.time_nanos,
-            call: CallInfo::default(),
+            call: CallInfo { certified: true, ..CallInfo::default() },
         };
         let outcome = canister.query_on(&mut replica, &message)?;
         replicas.keep(id, replica);

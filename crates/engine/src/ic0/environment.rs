@@ -110,7 +110,8 @@ fn link_certification<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime
     })?;
     linker.func_wrap("ic0", "data_certificate_present", |mut caller: Host<'_>| {
         allow(&mut caller, "data_certificate_present", NOT_START)?;
-        Ok(u32::from(caller.data().incoming.certificate.is_some()))
+        let state = caller.data();
+        Ok(u32::from(state.incoming.certified && state.subnet.certifier.is_some()))
     })?;
     linker.func_wrap("ic0", "data_certificate_size", |mut caller: Host<'_>| {
         allow(&mut caller, "data_certificate_size", CERTIFICATE)?;
@@ -130,9 +131,16 @@ fn link_certification<P: Pointer>(linker: &mut Linker<MessageState>) -> wasmtime
     Ok(())
 }
 
-/// Refuses where there is no certificate.
+/// Has the certificate made, or refuses where there is none.
 fn certificate(caller: &mut Host<'_>, name: &str) -> wasmtime::Result<()> {
-    if caller.data().incoming.certificate.is_some() {
+    let state = caller.data_mut();
+    if state.incoming.certificate.is_some() {
+        return Ok(());
+    }
+    if let Some(certifier) = state.subnet.certifier.as_ref().filter(|_| state.incoming.certified) {
+        let system = &state.system;
+        let made = certifier.certificate(system.id, &system.certified_data, state.time_nanos);
+        state.incoming.certificate = Some(made);
         return Ok(());
     }
     Err(caller.data_mut().fail(Fault::contract(format_args!("ic0.{name}: no data certificate"))))
