@@ -171,7 +171,12 @@ impl Canister {
         let stable = saved.stable.as_ref().expect("just placed");
         put_pages(change, stable, &self.stable, &mut self.stable_unsaved);
         match &mut self.installed {
-            None => saved.heaps.drain(..).for_each(|memory| change.drop_memory(memory)),
+            None => {
+                saved.heaps.drain(..).for_each(|memory| change.drop_memory(memory));
+                if let Some(blob) = saved.module.take() {
+                    change.blob_references(blob, -1);
+                }
+            }
             Some(installed) => {
                 let blob = store.put_blob(&installed.module.installed).map_err(Error::store)?;
                 if saved.module != Some(blob) {

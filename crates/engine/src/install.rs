@@ -25,7 +25,7 @@ use crate::message::{CallInfo, Context, InstallMode, WasmMemoryPersistence};
 use crate::outcome::{Fault, Outcome, Response};
 use crate::pages::PageSet;
 use crate::process::refused;
-use crate::system::SystemState;
+use crate::system::{LowWasmMemoryHook, SystemState};
 
 /// A request to install code.
 #[derive(Debug, Clone)]
@@ -141,6 +141,28 @@ impl Canister {
         let outcome = totals.outcome(response);
         self.log.append(installation.time_nanos, outcome.log.iter().cloned());
         Ok(outcome)
+    }
+
+    /// Removes the code and everything that it made: memories, log, certified data, timer. System state stays otherwise.
+    ///
+    /// # Errors
+    /// If there is no address space left for another stable memory.
+    pub fn uninstall(&mut self) -> Result<(), Error> {
+        let stable = memory::new_stable().map_err(Error::machine)?;
+        self.installed = None;
+        self.query_tree = None;
+        self.stable = stable;
+        self.stable_unsaved = PageSet::default();
+        self.saved.stable_replaced = true;
+        self.saved.stale = true;
+        self.log.clear();
+        let system = &mut self.system;
+        system.certified_data.clear();
+        system.global_timer = 0;
+        system.version += 1;
+        system.settings.heartbeat = false;
+        system.settings.low_wasm_memory_hook = LowWasmMemoryHook::ConditionNotSatisfied;
+        Ok(())
     }
 
     /// Install and reinstall: nothing of an old module stays but the system state's identity.

@@ -52,6 +52,7 @@ const fn mutant_is_active(_: &str) -> bool {
     false
 }
 
+pub use bedstone_instrument::entry_points::Visibility as MetadataVisibility;
 pub use bedstone_instrument::{Counter, Manifest, StableAccess};
 pub use bedstone_store as store;
 pub use canister::Canister;

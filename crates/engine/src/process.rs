@@ -64,6 +64,13 @@ impl Canister {
         installed.roll_back_transaction()
     }
 
+    /// Notes whether Wasm memory is short, after the limits that say so were changed.
+    pub fn watch_wasm_memory(&mut self) {
+        let Some(installed) = &self.installed else { return };
+        let memory64 = installed.module.manifest().memory64();
+        self.system.watch_wasm_memory(installed.memories.heap_bytes(), memory64);
+    }
+
     fn execute_and_keep(
         &mut self,
         message: &Message<'_>,

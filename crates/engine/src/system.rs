@@ -182,7 +182,8 @@ impl Log {
         self.records.iter()
     }
 
-    fn bytes(&self) -> u64 {
+    /// Bytes that the records count.
+    pub fn bytes(&self) -> u64 {
         self.records.iter().map(|record| LOG_RECORD_BYTES + record.content.len() as u64).sum()
     }
 }
