@@ -5,6 +5,8 @@ mod beside;
 mod calls;
 mod durability;
 mod forks;
+mod management;
+mod management_calls;
 mod scale;
 mod snapshots;
 

@@ -11,7 +11,7 @@ use crate::reject::Reject;
 use crate::saved::{Slot, put_name};
 use crate::snapshot_id::SnapshotId;
 use crate::snapshots::{RequestError, not_found};
-use crate::subnet::{Subnet, canister_id};
+use crate::subnet::Subnet;
 
 impl Subnet {
     /// Makes a canister with the next id that is a copy of `source`, or of a snapshot of it, and gives it a name.
@@ -39,9 +39,8 @@ impl Subnet {
             .transpose()?;
         self.settle(source)?;
 
-        let id = canister_id(self.next_id);
+        let id = self.next_canister_id();
         let system = SystemState { wasm_memory_limit_bytes, settings, ..SystemState::new(id, controllers) };
-        self.next_id += 1;
         let now = self.time_nanos;
         let forked = self.with_change(|subnet, keeping| {
             let fork = match (snapshot, module) {

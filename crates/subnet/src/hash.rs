@@ -6,13 +6,15 @@ use bedstone_engine::{Error, Principal};
 use sha2::{Digest, Sha256};
 
 use crate::journal::encode;
+use crate::management::Waiting;
 use crate::subnet::Subnet;
 
 const CHUNK: usize = 1 << 20;
 
 impl Subnet {
-    /// SHA-256 over time, names, calls under way and all canisters: their settings, modules, globals, logs and memories.
-    /// Equal in two subnets exactly if they are, and whatever happens to them next happens to both.
+    /// SHA-256 over time, names, calls under way, randomness, chunks, histories and all canisters: their settings, modules,
+    /// globals, logs and memories. Equal in two subnets exactly if they are, and whatever happens to them next happens to
+    /// both.
     ///
     /// # Errors
     /// If what was saved of a canister cannot be read.
@@ -34,6 +36,11 @@ impl Subnet {
                 add(&encode(&(id, from, sent.number, &sent.letter)));
             }
         }
+        for (from, sent) in self.waiting().filter_map(Waiting::letter) {
+            add(&encode(&(from, sent.number, &sent.letter)));
+        }
+        add(&encode(&(self.randomness.seed, self.randomness.drawn, &self.histories)));
+        add(&encode(&self.chunks.names().collect::<Vec<_>>()));
         for id in self.canisters.keys().copied().collect::<Vec<Principal>>() {
             let Some(canister) = self.awake(id)? else { continue };
             add(&encode(&(canister.system(), &canister.system().settings, canister.log())));

@@ -69,7 +69,7 @@ impl Subnet {
             return Ok(Some(Reject::new(402, text)));
         }
         if id == Principal::management_canister() {
-            return Ok(None);
+            return Ok(self.refuse_management(call));
         }
         let time_nanos = self.time_nanos;
         let waiting = self.parties.get(&id).map_or(0, |party| party.mailbox.ingress_count());

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::calls::{CallId, Context, Letter, OpenCall, Origin, Sent};
 use crate::deliver::Keeping;
+use crate::management::Waiting;
 use crate::subnet::Subnet;
 
 const LETTERS: &[u8] = b"letter/";
@@ -55,7 +56,24 @@ impl Journal {
         }
     }
 
-    fn delete(&mut self, key: &[u8]) {
+    /// Adds that a canister is gone; whether somebody keeps that.
+    pub fn erase(&mut self, canister: Box<Canister>) -> Result<(), Box<Canister>> {
+        match &mut self.0 {
+            Some((_, change)) => {
+                canister.erase(change);
+                Ok(())
+            }
+            None => Err(canister),
+        }
+    }
+
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        if let Some((_, change)) = &mut self.0 {
+            change.put(key, value);
+        }
+    }
+
+    pub fn delete(&mut self, key: &[u8]) {
         if let Some((_, change)) = &mut self.0 {
             change.delete(key);
         }
@@ -144,6 +162,11 @@ impl Subnet {
         if whole { Ok(()) } else { Err(Error::damaged("a call under way belongs to no context")) }
     }
 
+    /// Calls of the management canister that are not answered yet.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.stops.values().flatten().chain(self.outcalls.waiting())
+    }
+
     /// Adds all calls under way to a change, and removes those that are over.
     pub(crate) fn save_calls(&self, store: &Store, change: &mut Change) -> Result<(), Error> {
         for keys in [LETTERS, CONTEXTS, OPEN_CALLS] {
@@ -168,6 +191,10 @@ impl Subnet {
             for (from, sent) in party.mailbox.letters() {
                 change.put(&key(LETTERS, sent.number), &encode(&(from, id, &sent.letter)));
             }
+        }
+        let management = Principal::management_canister();
+        for (from, sent) in self.waiting().filter_map(Waiting::letter) {
+            change.put(&key(LETTERS, sent.number), &encode(&(from, management, &sent.letter)));
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ pub use bedstone_engine as engine;
 pub use certificate::subnet_info;
 pub use import::Import;
 pub use ingress::MessageId;
+pub use management::{HttpHeader, HttpResponse, PendingHttp, Transform};
 pub use query::Replicas;
 pub use reject::Reject;
 pub use round::Round;

@@ -14,7 +14,7 @@ use crate::calls::Refusal;
 use crate::deliver::{code, not_running};
 use crate::reject::Reject;
 use crate::saved::Slot;
-use crate::subnet::{Call, Receipt, Subnet, no_such_canister, receipt, rejected};
+use crate::subnet::{Call, Receipt, Subnet, no_such_canister, receipt};
 
 /// How deep calls may go, the first query included.
 const DEPTH_MAX: u32 = 6;
@@ -183,11 +183,6 @@ fn take(
             }
         }
     }
-}
-
-/// A query that the management canister does not answer.
-pub(crate) fn no_management_query(method: &str) -> Receipt {
-    rejected(Reject::new(536, format!("Management canister has no query method '{method}'")))
 }
 
 /// Copies of canisters that one thread answers queries with.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bedstone_engine::{Fault, Principal};
+use bedstone_engine::{Error, Fault, Principal};
 
 /// Longest text of a reject; what is longer is cut, as on the IC.
 const MESSAGE_BYTES_MAX: usize = 8 << 10;
@@ -54,6 +54,27 @@ impl fmt::Display for Reject {
 }
 
 impl std::error::Error for Reject {}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was refused.
+    Reject(Reject),
+    /// This machine failed.
+    Error(Error),
+}
+
+impl From<Reject> for Failure {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
 
 #[cfg(test)]
 mod tests {

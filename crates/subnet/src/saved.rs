@@ -11,6 +11,8 @@ use std::ops::ControlFlow;
 use bedstone_engine::store::{Change, Durability, KeyRange, Lsn, Store};
 use bedstone_engine::{CANISTER_KEYS, Canister, Engine, Error, Principal, Summary};
 
+use crate::journal::Journal;
+use crate::management::{ChunkStores, Histories, Randomness};
 use crate::snapshots::Snapshots;
 use crate::subnet::{Subnet, SubnetConfig};
 
@@ -27,8 +29,11 @@ pub(crate) enum Slot {
     },
 }
 
-/// Key of the subnet's own record: time and next id, 8 bytes each, little-endian.
+/// Key of the subnet's own record: time, next id and how much randomness was drawn, 8 bytes each, little-endian, and the
+/// randomness's seed, 32 bytes. Earlier releases wrote the first two alone.
 const HEAD_KEY: &[u8] = b"subnet";
+/// Bytes of the record that earlier releases wrote.
+const SHORT_HEAD_BYTES: usize = 16;
 /// Prefix of the names' keys; values are ids.
 const NAME_KEYS: &[u8] = b"name/";
 
@@ -48,12 +53,7 @@ impl Subnet {
     pub fn open_on(engine: Engine, config: &SubnetConfig, store: Store) -> Result<Self, Error> {
         let mut subnet = Self::on(engine, config);
         if let Some(head) = store.metadata(HEAD_KEY).map_err(Error::store)? {
-            let words: Option<([u8; 8], [u8; 8])> =
-                head.split_first_chunk().and_then(|(time, rest)| Some((*time, rest.try_into().ok()?)));
-            let (time, next) =
-                words.ok_or_else(|| Error::damaged("the subnet's record does not have 16 bytes"))?;
-            subnet.time_nanos = subnet.time_nanos.max(u64::from_le_bytes(time));
-            subnet.next_id = u64::from_le_bytes(next);
+            subnet.read_head(&head)?;
         }
         each_raw(&store, CANISTER_KEYS, |id, _| {
             subnet.canisters.insert(principal(id)?, Slot::Asleep);
@@ -64,6 +64,8 @@ impl Subnet {
             subnet.watch_system(id, &system);
         }
         subnet.load_calls(&store)?;
+        subnet.chunks = ChunkStores::load(&store)?;
+        subnet.histories = Histories::load(&store)?;
         let mut names = BTreeMap::new();
         each_raw(&store, NAME_KEYS, |name, id| {
             let name = String::from_utf8(name.to_vec()).map_err(|_| Error::damaged("a canister's name"))?;
@@ -109,24 +111,31 @@ impl Subnet {
 
     /// After a failure of the machine a canister in memory may be half changed: it is read again when it is used next.
     pub(crate) fn or_reload<T>(&mut self, id: Principal, result: Result<T, Error>) -> Result<T, Error> {
-        if result.is_err() && self.keeper().is_some() {
-            self.canisters.insert(id, Slot::Asleep);
+        if result.is_err() {
+            self.reload(id);
         }
         result
     }
 
-    /// Appends what is not yet in the store of a canister.
-    pub(crate) fn keep_canister(&mut self, id: Principal) -> Result<(), Error> {
-        let Some(store) = self.keeper() else { return Ok(()) };
-        let mut change = store.begin();
-        let Some(canister) = self.awake(id)? else { return Ok(()) };
-        let saved = canister.save(&store, &mut change);
-        self.or_reload(id, saved)?;
-        let appended = self.append(&store, change);
-        self.or_reload(id, appended)
+    /// See [`Subnet::or_reload`].
+    pub(crate) fn reload(&mut self, id: Principal) {
+        if self.keeper().is_some()
+            && let Some(slot) = self.canisters.get_mut(&id)
+        {
+            *slot = Slot::Asleep;
+        }
     }
 
-    /// Appends the clock and the next id.
+    /// Appends what is not yet in the store of a canister.
+    pub(crate) fn keep_canister(&mut self, id: Principal) -> Result<(), Error> {
+        let mut journal = Journal::begin(self.keeper());
+        let Some(canister) = self.awake(id)? else { return Ok(()) };
+        let saved = journal.save(canister);
+        self.or_reload(id, saved)?;
+        self.append_journal(id, journal)
+    }
+
+    /// Appends the clock, the next id and the randomness.
     pub(crate) fn keep_head(&mut self) -> Result<(), Error> {
         let Some(store) = self.keeper() else { return Ok(()) };
         let mut change = store.begin();
@@ -134,8 +143,25 @@ impl Subnet {
         self.append(&store, change)
     }
 
+    /// Adds the clock, the next id and the randomness to a change.
     pub(crate) fn put_head(&self, change: &mut Change) {
-        change.put(HEAD_KEY, &[self.time_nanos.to_le_bytes(), self.next_id.to_le_bytes()].concat());
+        let words = [self.time_nanos, self.next_id, self.randomness.drawn];
+        let words = words.iter().flat_map(|word| word.to_le_bytes());
+        change.put(HEAD_KEY, &words.chain(self.randomness.seed).collect::<Vec<u8>>());
+    }
+
+    fn read_head(&mut self, head: &[u8]) -> Result<(), Error> {
+        let bad = || Error::damaged(format!("the subnet's record has {} bytes", head.len()));
+        let (words, rest) = head.split_at_checked(SHORT_HEAD_BYTES).ok_or_else(bad)?;
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("8 bytes were taken"));
+        self.time_nanos = self.time_nanos.max(word(&words[..8]));
+        self.next_id = word(&words[8..]);
+        if !rest.is_empty() {
+            let (drawn, seed) = rest.split_first_chunk::<8>().ok_or_else(bad)?;
+            self.randomness =
+                Randomness { drawn: u64::from_le_bytes(*drawn), seed: seed.try_into().map_err(|_| bad())? };
+        }
+        Ok(())
     }
 
     /// Appends a name.
@@ -148,18 +174,9 @@ impl Subnet {
         })
     }
 
-    /// Appends that canisters and names are gone.
-    pub(crate) fn keep_deletion(&mut self, names: &[String]) -> Result<(), Error> {
-        let Some(store) = self.keeper() else { return Ok(()) };
-        let mut change = store.begin();
-        for canister in self.deleted.drain(..) {
-            canister.erase(&mut change);
-        }
-        self.snapshots.erase_deleted(&mut change);
-        for name in names {
-            change.delete(&[NAME_KEYS, name.as_bytes()].concat());
-        }
-        self.append(&store, change)
+    /// Adds that a name is gone.
+    pub(crate) fn drop_name(&self, name: &str, journal: &mut Journal) {
+        journal.delete(&[NAME_KEYS, name.as_bytes()].concat());
     }
 
     /// Makes everything so far durable, and writes it where it is mapped from. Without a store there is nothing to do.
@@ -197,6 +214,8 @@ impl Subnet {
             put_name(name, *id, &mut change);
         }
         self.save_calls(&store, &mut change)?;
+        self.chunks.save(&store, &mut change)?;
+        self.histories.save(&store, &mut change)?;
         self.put_head(&mut change);
         store.save(change).map_err(Error::store)?;
         Ok(())
@@ -271,7 +290,7 @@ pub(crate) fn put_name(name: &str, id: Principal, change: &mut Change) {
     change.put(&[NAME_KEYS, name.as_bytes()].concat(), id.as_slice());
 }
 
-fn principal(bytes: &[u8]) -> Result<Principal, Error> {
+pub(crate) fn principal(bytes: &[u8]) -> Result<Principal, Error> {
     Principal::try_from_slice(bytes).map_err(|error| Error::damaged(format!("an id in the store: {error}")))
 }
 

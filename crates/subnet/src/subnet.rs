@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use bedstone_engine::store::{Lsn, Store};
 use bedstone_engine::{
-    Canister, Engine, EngineConfig, Error, ErrorKind, InstallMode, Installation, LogRecord, Module, Outcome,
-    Principal, Response, Summary, SystemState,
+    Canister, Engine, EngineConfig, Error, InstallMode, LogRecord, Module, Outcome, Principal, Response,
+    Summary, SystemState,
 };
 
 use crate::calls::{CallId, Party};
 use crate::ingress::Status;
-use crate::management::Waiting;
-use crate::reject::Reject;
+use crate::journal::Journal;
+use crate::management::{Actor, ChunkStores, Histories, Outcalls, Randomness, Waiting};
+use crate::reject::{Failure, Reject};
 use crate::saved::Slot;
 use crate::snapshots::Snapshots;
 use crate::twin::Images;
@@ -32,12 +33,14 @@ pub struct SubnetConfig {
     /// Canisters kept in memory; beyond, those used least recently go back to the store, if there is one that keeps every
     /// message. An address space holds about 250.
     pub live_canisters_max: usize,
+    /// What randomness and keys for signatures are made of; a saved subnet's is kept.
+    pub seed: [u8; 32],
 }
 
 impl SubnetConfig {
-    /// With the usual number of live canisters.
+    /// With the usual number of live canisters, and a seed of zeros.
     pub fn new(engine: EngineConfig, time_nanos: u64) -> Self {
-        Self { engine, time_nanos, live_canisters_max: LIVE_CANISTERS_MAX }
+        Self { engine, time_nanos, live_canisters_max: LIVE_CANISTERS_MAX, seed: [0; 32] }
     }
 }
 
@@ -165,6 +168,13 @@ pub struct Subnet {
     pub(crate) stops: BTreeMap<Principal, Vec<Waiting>>,
     /// Canisters as they were copied last.
     pub(crate) images: Images,
+    /// Parts of modules that were uploaded.
+    pub(crate) chunks: ChunkStores,
+    /// What canisters went through.
+    pub(crate) histories: Histories,
+    /// HTTP requests that wait for their responses.
+    pub(crate) outcalls: Outcalls,
+    pub(crate) randomness: Randomness,
     /// When best-effort calls end: time, canister, open call.
     pub(crate) deadlines: BTreeSet<(u64, Principal, CallId)>,
     pub(crate) snapshots: Snapshots,
@@ -202,6 +212,10 @@ impl Subnet {
             heartbeats: BTreeSet::new(),
             stops: BTreeMap::new(),
             images: Images::new(),
+            chunks: ChunkStores::default(),
+            histories: Histories::default(),
+            outcalls: Outcalls::default(),
+            randomness: Randomness { seed: config.seed, drawn: 0 },
             deadlines: BTreeSet::new(),
             snapshots: Snapshots::default(),
         }
@@ -230,6 +244,10 @@ impl Subnet {
             hooks: self.hooks.clone(),
             heartbeats: self.heartbeats.clone(),
             stops: self.stops.clone(),
+            chunks: self.chunks.clone(),
+            histories: self.histories.clone(),
+            outcalls: self.outcalls.clone(),
+            randomness: self.randomness,
             images: Images::new(),
             deadlines: self.deadlines.clone(),
         }
@@ -263,17 +281,14 @@ impl Subnet {
     /// # Errors
     /// If this machine has no address space for another stable memory.
     pub fn create_canister(&mut self, controllers: Vec<Principal>) -> Result<Principal, Error> {
-        let id = canister_id(self.next_id);
-        let canister = Canister::new(&self.engine, SystemState::new(id, controllers))?;
-        self.next_id += 1;
-        self.uses += 1;
-        self.canisters.insert(id, Slot::Awake { canister: Box::new(canister), used: self.uses });
-        let kept = self.keep_head().and_then(|()| self.keep_canister(id));
-        if let Err(error) = kept {
+        let id = self.next_canister_id();
+        let actor = Actor::User(controllers.first().copied().unwrap_or(Principal::anonymous()));
+        let mut journal = Journal::begin(self.keeper());
+        let added = self.add_canister(SystemState::new(id, controllers), actor, &mut journal);
+        if let Err(error) = added.and_then(|()| self.append_journal(id, journal)) {
             self.canisters.remove(&id);
             return Err(error);
         }
-        self.park(id);
         Ok(id)
     }
 
@@ -309,16 +324,9 @@ impl Subnet {
         if self.awake(id)?.is_none() {
             return Ok(false);
         }
-        self.end_calls(id)?;
-        if let Some(Slot::Awake { canister, .. }) = self.canisters.remove(&id) {
-            self.deleted.push(*canister);
-        }
-        self.forget(id);
-        let names: Vec<String> =
-            self.names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone()).collect();
-        self.names.retain(|_, named| *named != id);
-        self.snapshots.forget_canister(id);
-        self.keep_deletion(&names)?;
+        let mut journal = Journal::begin(self.keeper());
+        self.remove_canister(id, &mut journal)?;
+        self.append_journal(id, journal)?;
         Ok(true)
     }
 
@@ -361,7 +369,6 @@ impl Subnet {
     /// # Errors
     /// If this machine fails; everything else is a reject.
     pub fn install(&mut self, install: &Install) -> Result<Receipt, Error> {
-        let (engine, time_nanos) = (self.engine.clone(), self.time_nanos);
         let id = install.canister;
         let Some(canister) = self.awake(id)? else {
             return Ok(rejected(no_such_canister(id)));
@@ -369,28 +376,14 @@ impl Subnet {
         if !canister.system().controllers.contains(&install.caller) {
             return Ok(rejected(not_a_controller(id, &canister.system().controllers, install.caller)));
         }
-        let module = match engine.compile(&install.module) {
-            Ok(module) => module,
-            Err(error) if error.kind() == ErrorKind::InvalidModule => {
-                let text = format!("Error from Canister {id}: Canister's Wasm module is not valid: {error}.");
-                return Ok(rejected(Reject::new(505, text)));
-            }
-            Err(error) => return Err(error),
+        let mut journal = Journal::begin(self.keeper());
+        let outcome = match self.install_code(install, Actor::User(install.caller), &mut journal) {
+            Ok(outcome) => outcome,
+            Err(Failure::Reject(reject)) => return Ok(rejected(reject)),
+            Err(Failure::Error(error)) => return Err(error),
         };
-        let installed = canister.install(&Installation {
-            mode: install.mode,
-            module,
-            arg: &install.arg,
-            caller: install.caller,
-            time_nanos,
-        });
-        let outcome = self.or_reload(id, installed)?;
-        self.watch_module(id)?;
-        self.keep_canister(id)?;
-        Ok(receipt(outcome, |response| match response {
-            Response::Trapped(fault) => Err(Reject::of_fault(&fault, id)),
-            _ => Ok(Vec::new()),
-        }))
+        self.append_journal(id, journal)?;
+        Ok(receipt(outcome, |response| installed(id, &response)))
     }
 
     /// Compiles a module, or finds it compiled.
@@ -413,6 +406,14 @@ impl Subnet {
     }
 }
 
+/// What an installation answers.
+pub(crate) fn installed(id: Principal, response: &Response) -> Result<Vec<u8>, Reject> {
+    match response {
+        Response::Trapped(fault) => Err(Reject::of_fault(fault, id)),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// A canister id: the counter, then two bytes that say that it is a canister's.
 pub(crate) fn canister_id(counter: u64) -> Principal {
     let mut bytes = [1; 10];
@@ -420,6 +421,7 @@ pub(crate) fn canister_id(counter: u64) -> Principal {
     Principal::from_slice(&bytes)
 }
 
+/// Somebody who does not control a canister asked for what its controllers may do.
 pub(crate) fn not_a_controller(canister: Principal, controllers: &[Principal], caller: Principal) -> Reject {
     let controllers: Vec<String> = controllers.iter().map(Principal::to_text).collect();
     let text = format!(

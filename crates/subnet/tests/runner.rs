@@ -1,6 +1,7 @@
 //! The subnet's tests, one binary. Wasm needs a large stack, so each test runs on one of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod http;
 mod snapshots;
 
 #[test]

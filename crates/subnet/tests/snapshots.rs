@@ -8,7 +8,7 @@ use bedstone_subnet::{
     SnapshotMetadata, SnapshotTarget, Subnet, SubnetConfig,
 };
 
-const START: u64 = 1_767_225_600_000_000_000;
+pub const START: u64 = 1_767_225_600_000_000_000;
 const BOSS: Principal = Principal::management_canister();
 const STRANGER: Principal = Principal::anonymous();
 
@@ -32,7 +32,7 @@ const KEEPER: &str = r#"(module
     (i32.store8 (i32.const 203) (global.get $kept))
     (call $append (i32.const 201) (i32.const 3)) (call $reply)))"#;
 
-fn with_stack(test: impl FnOnce() + Send + 'static) {
+pub fn with_stack(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(test).unwrap();
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -53,7 +53,7 @@ impl Scene {
     }
 
     fn set(&mut self, byte: u8) {
-        assert_eq!(call(&mut self.subnet, self.canister, "set", CallKind::Update, &[byte]), []);
+        assert!(call(&mut self.subnet, self.canister, "set", CallKind::Update, &[byte]).is_empty());
     }
 
     fn get(&mut self, canister: Principal) -> Vec<u8> {
