@@ -7,6 +7,7 @@ mod durability;
 mod forks;
 mod management;
 mod management_calls;
+mod management_snapshots;
 mod scale;
 mod snapshots;
 

@@ -54,10 +54,25 @@ impl From<InstallMode> for DeploymentMode {
 /// What happened. The order is part of the store's format: what is new comes last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Happening {
-    Creation { controllers: Vec<Principal> },
+    Creation {
+        controllers: Vec<Principal>,
+    },
     Uninstall,
-    Deployment { mode: DeploymentMode, hash: [u8; 32] },
-    Controllers { controllers: Vec<Principal> },
+    Deployment {
+        mode: DeploymentMode,
+        hash: [u8; 32],
+    },
+    Controllers {
+        controllers: Vec<Principal>,
+    },
+    SnapshotLoaded {
+        id: Vec<u8>,
+        /// Whose it is, if it is another canister's.
+        from: Option<Principal>,
+        version: u64,
+        taken_at_nanos: u64,
+        uploaded: bool,
+    },
 }
 
 /// A change of a canister.
@@ -120,6 +135,15 @@ impl From<&Change> for ic::Change {
             Happening::Controllers { controllers } => {
                 let controllers = controllers.clone();
                 ic::ChangeDetails::ControllersChange(ic::ControllersChangeRecord { controllers })
+            }
+            Happening::SnapshotLoaded { id, from, version, taken_at_nanos, uploaded } => {
+                ic::ChangeDetails::LoadSnapshot(ic::LoadSnapshotRecord {
+                    from_canister_id: *from,
+                    snapshot_id: id.clone(),
+                    canister_version: *version,
+                    taken_at_timestamp: *taken_at_nanos,
+                    source: super::snapshots::source(*uploaded),
+                })
             }
         };
         Self {

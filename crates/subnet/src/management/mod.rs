@@ -2,12 +2,12 @@
 //! has happened.
 //!
 //! Here a call is taken, handed to the method that it names, and answered; each group of methods has a file: `creation`,
-//! `settings`, `install`, `chunks`, `status`, `http`, `keys`, `randomness`. `codec` is Candid, `history` what canisters went
-//! through.
+//! `settings`, `install`, `chunks`, `status`, `snapshots`, `http`, `keys`, `randomness`. `codec` is Candid, `history` what
+//! canisters went through.
 //!
 //! Invariants:
 //! - What a call changes, its answer and the end of its letter are one change of the store: whoever opens the store again
-//!   finds the request or its effect, not its half.
+//!   finds the request or its effect, not its half. Snapshots are the exception, see there.
 //! - A method checks everything before it changes anything; what a rejected call leaves is a log, where code ran.
 //! - Attached cycles that a method does not take go back with the answer.
 
@@ -20,6 +20,7 @@ mod install;
 mod keys;
 mod randomness;
 mod settings;
+mod snapshots;
 mod status;
 
 pub(crate) use chunks::ChunkStores;
@@ -279,7 +280,14 @@ impl Subnet {
             "sign_with_ecdsa" => self.manage_ecdsa_signature(call),
             "schnorr_public_key" => self.manage_schnorr_public_key(call),
             "sign_with_schnorr" => self.manage_schnorr_signature(call),
-            // Methods for snapshots belong here.
+            "take_canister_snapshot" => self.manage_snapshot_taking(call),
+            "load_canister_snapshot" => self.manage_snapshot_loading(call),
+            "list_canister_snapshots" => self.manage_snapshot_list(call),
+            "delete_canister_snapshot" => self.manage_snapshot_deletion(call),
+            "read_canister_snapshot_metadata" => self.manage_snapshot_metadata(call),
+            "read_canister_snapshot_data" => self.manage_snapshot_reading(call),
+            "upload_canister_snapshot_metadata" => self.manage_snapshot_metadata_upload(call),
+            "upload_canister_snapshot_data" => self.manage_snapshot_upload(call),
             method => Err(no_method(method).into()),
         }
     }
@@ -312,7 +320,6 @@ impl Subnet {
         let reply = match call.method.as_str() {
             "canister_status" => self.status_reply(&call.arg, call.caller),
             "fetch_canister_logs" => self.logs_reply(&call.arg, call.caller),
-            // Queries for snapshots belong here.
             method => {
                 let text = format!("Management canister has no query method '{method}'");
                 return Ok(rejected(Reject::new(536, text)));
