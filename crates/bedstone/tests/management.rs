@@ -100,14 +100,14 @@ pub fn status(network: &Network, id: Principal) -> CanisterStatusResult {
     decoded(&manage(network, ANYBODY, "canister_status", of(id)).unwrap())
 }
 
-fn settings(network: &Network, id: Principal, settings: CanisterSettings) -> Result<Vec<u8>, Reject> {
+pub fn settings(network: &Network, id: Principal, settings: CanisterSettings) -> Result<Vec<u8>, Reject> {
     let args = UpdateSettingsArgs { canister_id: id, settings, sender_canister_version: None };
     manage(network, ANYBODY, "update_settings", args)
 }
 
 /// Asserts a reject's error code, and that its text has a part.
 #[track_caller]
-fn refused(answer: Result<Vec<u8>, Reject>, code: u16, part: &str) {
+pub fn refused(answer: Result<Vec<u8>, Reject>, code: u16, part: &str) {
     let reject = answer.unwrap_err();
     assert_eq!(reject.error_code, code, "{reject}");
     assert!(reject.message.contains(part), "{reject}");
@@ -167,109 +167,6 @@ fn anybody_tops_up() {
     assert_eq!(status(&network, id).cycles, Nat::from(100_000_000_000_011_u128));
     let answer = manage(&network, user(3), "provisional_top_up_canister", args(user(1)));
     refused(answer, 301, &format!("Canister {} not found.", user(1)));
-}
-
-#[test]
-fn every_setting_is_kept() {
-    let network = Network::new().unwrap();
-    let id = create(&network);
-    let variable = |name: &str, value: &str| EnvironmentVariable { name: name.into(), value: value.into() };
-    let viewers = vec![user(1), user(2)];
-    settings(
-        &network,
-        id,
-        CanisterSettings {
-            controllers: Some(vec![ANYBODY, ANYBODY]),
-            compute_allocation: Some(1_u8.into()),
-            memory_allocation: Some((1_u64 << 30).into()),
-            freezing_threshold: Some(100_u8.into()),
-            reserved_cycles_limit: Some(200_u8.into()),
-            log_visibility: Some(LogVisibility::AllowedViewers(viewers.clone())),
-            snapshot_visibility: Some(SnapshotVisibility::Public),
-            wasm_memory_limit: Some(300_u16.into()),
-            wasm_memory_threshold: Some(400_u16.into()),
-            environment_variables: Some(vec![variable("b", "2"), variable("a", "1")]),
-            ..CanisterSettings::default()
-        },
-    )
-    .unwrap();
-    let status = status(&network, id);
-    let now = status.settings;
-    let mut sorted = viewers;
-    sorted.sort();
-    assert_eq!(now.controllers, [ANYBODY]);
-    assert_eq!([now.compute_allocation, now.memory_allocation], [Nat::from(1_u8), Nat::from(1_u64 << 30)]);
-    assert_eq!([now.freezing_threshold, now.reserved_cycles_limit], [100_u8, 200].map(Nat::from));
-    assert_eq!([now.wasm_memory_limit, now.wasm_memory_threshold], [300_u16, 400].map(Nat::from));
-    assert_eq!(now.log_visibility, LogVisibility::AllowedViewers(sorted));
-    assert_eq!(now.snapshot_visibility, SnapshotVisibility::Public);
-    assert_eq!(now.environment_variables, [variable("a", "1"), variable("b", "2")]);
-    assert_eq!(status.version, 1);
-    // What is not named stays.
-    settings(&network, id, CanisterSettings::default()).unwrap();
-    assert_eq!(self::status(&network, id).settings.freezing_threshold, Nat::from(100_u8));
-}
-
-#[test]
-fn settings_have_limits_and_are_refused_as_a_whole() {
-    let network = Network::new().unwrap();
-    let id = create(&network);
-    let set = |settings| self::settings(&network, id, settings);
-    let huge = || Some(Nat(candid::Nat::from(u128::MAX).0 + 1_u8));
-    let eleven = (0..11).map(user).collect::<Vec<_>>();
-    refused(
-        set(CanisterSettings {
-            controllers: Some(eleven),
-            freezing_threshold: Some(1_u8.into()),
-            ..Default::default()
-        }),
-        408,
-        "Error decoding candid: Deserialize error: The number of elements exceeds maximum allowed 10",
-    );
-    refused(
-        set(CanisterSettings {
-            freezing_threshold: Some(1_u8.into()),
-            compute_allocation: Some(101_u8.into()),
-            ..Default::default()
-        }),
-        504,
-        "ComputeAllocation expected to be in the range [0..100], got 101",
-    );
-    refused(
-        set(CanisterSettings { memory_allocation: huge(), ..Default::default() }),
-        504,
-        "MemoryAllocation expected to be in the range [0..281474976710656]",
-    );
-    refused(
-        set(CanisterSettings { freezing_threshold: huge(), ..Default::default() }),
-        504,
-        "Freezing threshold",
-    );
-    refused(
-        set(CanisterSettings { reserved_cycles_limit: huge(), ..Default::default() }),
-        504,
-        "Reserved cycles",
-    );
-    refused(
-        set(CanisterSettings { wasm_memory_limit: huge(), ..Default::default() }),
-        504,
-        "Wasm memory limit",
-    );
-    let variables = |list: Vec<(String, String)>| CanisterSettings {
-        environment_variables: Some(
-            list.into_iter().map(|(name, value)| EnvironmentVariable { name, value }).collect(),
-        ),
-        ..Default::default()
-    };
-    let many = (0..21).map(|number| (number.to_string(), String::new())).collect();
-    refused(set(variables(many)), 408, "Too many environment variables: 21 (max: 20)");
-    let long = "x".repeat(129);
-    refused(set(variables(vec![(long.clone(), String::new())])), 408, "maximum allowed length of 128");
-    refused(set(variables(vec![("a".into(), long)])), 408, "Environment variable value");
-    let twice = vec![("a".into(), "1".into()), ("a".into(), "2".into())];
-    refused(set(variables(twice)), 408, "Duplicate environment variables are not allowed");
-    let status = status(&network, id);
-    assert_eq!((status.settings.freezing_threshold, status.version), (Nat::from(2_592_000_u32), 0));
 }
 
 #[test]
@@ -351,61 +248,9 @@ fn bad_candid_unknown_methods_and_methods_for_canisters_are_refused() {
     refused(query, 536, "no query method 'stop_canister'");
 }
 
-#[test]
-fn code_is_installed_reinstalled_and_upgraded() {
-    let network = Network::new().unwrap();
-    let id = create(&network);
-    let install = |mode| {
-        let arg = candid_bytes(install_args(id, COUNTER, mode));
-        raw(&network, ANYBODY, "install_code", arg, CallKind::Update)
-    };
-    let upgrade = CanisterInstallMode::Upgrade(None);
-    refused(install(upgrade).reply, 537, "no Wasm module");
-    let receipt = install(CanisterInstallMode::Install);
-    assert_eq!(receipt.reply.unwrap(), b"DIDL\0\0");
-    assert!(receipt.instructions > 0 && receipt.stable_pages_dirtied == 0, "{}", receipt.instructions);
-    assert_eq!(call(&network, id, "add", CallKind::Update).unwrap(), b"1");
-    refused(install(CanisterInstallMode::Install).reply, 514, "is not empty");
-    install(upgrade).reply.unwrap();
-    assert_eq!(call(&network, id, "count", CallKind::Query).unwrap(), b"1");
-    install(CanisterInstallMode::Reinstall).reply.unwrap();
-    assert_eq!(call(&network, id, "count", CallKind::Query).unwrap(), b"0");
-    let status = status(&network, id);
-    assert_eq!(status.module_hash.unwrap(), sha256(&wasm(COUNTER)));
-    assert_eq!(status.memory_metrics.stable_memory_size, Nat::from(65_536_u32));
-    assert!(status.memory_size > 131_072_u32);
-}
-
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).to_vec()
-}
-
-#[test]
-fn an_upgrade_has_options() {
-    let network = Network::new().unwrap();
-    let traps = r#"(module (func (export "canister_pre_upgrade") unreachable))"#;
-    let id = install(&network, traps);
-    let upgrade = |skip, keep| {
-        let flags = UpgradeFlags { skip_pre_upgrade: skip, wasm_memory_persistence: keep };
-        let mode = CanisterInstallMode::Upgrade(Some(flags));
-        raw(&network, ANYBODY, "install_code", candid_bytes(install_args(id, traps, mode)), CallKind::Update)
-    };
-    let failed = upgrade(None, None);
-    assert!(failed.log.iter().any(|line| line.contains("[TRAP]")), "{:?}", failed.log);
-    refused(failed.reply, 502, "Canister trapped: unreachable");
-    refused(upgrade(Some(true), Some(WasmMemoryPersistence::Keep)).reply, 504, "Invalid upgrade option");
-    upgrade(Some(true), Some(WasmMemoryPersistence::Replace)).reply.unwrap();
-}
-
-#[test]
-fn a_bad_module_is_refused() {
-    let network = Network::new().unwrap();
-    let id = create(&network);
-    let mut args = install_args(id, COUNTER, CanisterInstallMode::Install);
-    args.wasm_module = b"\0asm nonsense".to_vec();
-    refused(manage(&network, ANYBODY, "install_code", args), 505, "Wasm module is not valid");
-    assert_eq!(status(&network, id).module_hash, None);
 }
 
 /// Uploads a module in chunks of so many bytes.
@@ -427,53 +272,6 @@ pub fn chunked(target: Principal, store: Option<Principal>, list: Vec<ChunkHash>
         arg: Vec::new(),
         sender_canister_version: None,
     }
-}
-
-#[test]
-fn code_is_installed_from_chunks() {
-    let network = Network::new().unwrap();
-    let (store, target) = (create(&network), create(&network));
-    let list = upload(&network, store, &wasm(COUNTER), 100);
-    assert!(list.len() > 3);
-    assert_eq!(list[0].hash, sha256(&wasm(COUNTER)[..100]));
-    // Once more is the same.
-    assert_eq!(upload(&network, store, &wasm(COUNTER), 100), list);
-    let stored: Vec<ChunkHash> = decoded(&manage(&network, ANYBODY, "stored_chunks", of(store)).unwrap());
-    let mut sorted = list.clone();
-    sorted.sort();
-    assert_eq!(stored, sorted);
-    assert_eq!(status(&network, store).memory_metrics.wasm_chunk_store_size, Nat::from(list.len() << 20));
-    let install = |args| manage(&network, ANYBODY, "install_chunked_code", args);
-    refused(install(chunked(target, None, list.clone())), 504, "Chunk hash");
-    let mut short = list.clone();
-    short.pop();
-    refused(install(chunked(target, Some(store), short)), 504, "does not match given hash");
-    install(chunked(target, Some(store), list.clone())).unwrap();
-    assert_eq!(call(&network, target, "add", CallKind::Update).unwrap(), b"1");
-    manage(&network, ANYBODY, "clear_chunk_store", of(store)).unwrap();
-    let stored: Vec<ChunkHash> = decoded(&manage(&network, ANYBODY, "stored_chunks", of(store)).unwrap());
-    assert_eq!(stored, []);
-    refused(install(chunked(create(&network), Some(store), list)), 504, "was not found");
-}
-
-#[test]
-fn a_chunk_store_has_limits() {
-    let network = Network::new().unwrap();
-    let id = create(&network);
-    let put = |chunk: Vec<u8>| {
-        manage(&network, ANYBODY, "upload_chunk", UploadChunkArgs { canister_id: id, chunk })
-    };
-    put(vec![0; 1 << 20]).unwrap();
-    refused(
-        put(vec![0; (1 << 20) + 1]),
-        504,
-        "Wasm chunk size 1048577 exceeds the maximum chunk size of 1048576",
-    );
-    for number in 1..100_u8 {
-        put(vec![number]).unwrap();
-    }
-    refused(put(vec![100]), 504, "maximum capacity of 104857600 bytes");
-    put(vec![99]).unwrap();
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! The management canister, called by canisters: cycles, randomness, keys, and answers that come later.
 
-use std::path::PathBuf;
-
 use bedstone::{Call, CallKind, Network, Principal};
 use candid::{CandidType, Nat};
 use ic_management_canister_types::*;
@@ -50,14 +48,14 @@ const FORWARDER: &str = r#"(module
     call $reply))"#;
 
 /// The argument that has a forwarder call something.
-fn errand(callee: Principal, method: &str, cycles: u64, payload: &[u8]) -> Vec<u8> {
+pub fn errand(callee: Principal, method: &str, cycles: u64, payload: &[u8]) -> Vec<u8> {
     let [callee_bytes, method_bytes] = [callee.as_slice(), method.as_bytes()];
     let lengths = [callee_bytes.len(), method_bytes.len()].map(|length| u8::try_from(length).unwrap());
     [&lengths[..1], callee_bytes, &lengths[1..], method_bytes, &cycles.to_le_bytes(), payload].concat()
 }
 
 /// What a forwarder was answered: cycles that came back, and the reply or the reject's code and text.
-type Answer = (u128, Result<Vec<u8>, (u8, String)>);
+pub type Answer = (u128, Result<Vec<u8>, (u8, String)>);
 
 fn answer(bytes: &[u8]) -> Result<Vec<u8>, (u8, String)> {
     match bytes.split_first().unwrap() {
@@ -68,7 +66,7 @@ fn answer(bytes: &[u8]) -> Result<Vec<u8>, (u8, String)> {
 }
 
 /// Has a forwarder call something; `None` if it is not answered yet.
-fn send(network: &Network, by: Principal, arg: Vec<u8>) -> Option<Answer> {
+pub fn send(network: &Network, by: Principal, arg: Vec<u8>) -> Option<Answer> {
     let method = "forward".to_owned();
     let call = Call { canister: by, method, arg, caller: ANYBODY, kind: CallKind::Update };
     match network.call(call).unwrap().reply {
@@ -81,7 +79,7 @@ fn send(network: &Network, by: Principal, arg: Vec<u8>) -> Option<Answer> {
 }
 
 /// Has a forwarder call the management canister.
-fn manage_by(
+pub fn manage_by(
     network: &Network,
     by: Principal,
     method: &str,
@@ -91,16 +89,16 @@ fn manage_by(
     send(network, by, errand(Principal::management_canister(), method, cycles, &candid_bytes(arg)))
 }
 
-fn forwarder(network: &Network) -> Principal {
+pub fn forwarder(network: &Network) -> Principal {
     install(network, FORWARDER)
 }
 
-fn last(network: &Network, by: Principal) -> Result<Vec<u8>, (u8, String)> {
+pub fn last(network: &Network, by: Principal) -> Result<Vec<u8>, (u8, String)> {
     answer(&call(network, by, "last", CallKind::Query).unwrap())
 }
 
 /// A call that stays open: nobody answers HTTP requests here.
-fn leave_open(network: &Network, by: Principal) {
+pub fn leave_open(network: &Network, by: Principal) {
     let args = HttpRequestArgs { url: "https://example.com".to_owned(), ..HttpRequestArgs::default() };
     assert_eq!(manage_by(network, by, "http_request", 0, args), None);
 }
@@ -368,107 +366,4 @@ fn what_is_not_supported_says_so() {
             "{text}"
         );
     }
-}
-
-/// A directory that is removed at the end.
-struct Room(PathBuf);
-
-impl Room {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("bedstone-management-{}-{name}", std::process::id())))
-    }
-
-    fn open(&self) -> Network {
-        Network::builder().state_dir(&self.0).build().unwrap()
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn raw_rand(network: &Network, by: Principal) -> Vec<u8> {
-    let arg = errand(Principal::management_canister(), "raw_rand", 0, b"DIDL\0\0");
-    decoded(&send(network, by, arg).unwrap().1.unwrap())
-}
-
-/// Settings, chunks, history, randomness, requests that wait: all is there when the directory is opened again.
-#[test]
-fn a_state_directory_keeps_what_was_managed() {
-    let room = Room::new("keeps");
-    let network = room.open();
-    let [by, x] = [(); 2].map(|()| forwarder(&network));
-    let (kept, emptied) = (install(&network, COUNTER), install(&network, COUNTER));
-    let settings = CanisterSettings {
-        controllers: Some(vec![ANYBODY, by]),
-        log_visibility: Some(LogVisibility::Public),
-        ..CanisterSettings::default()
-    };
-    for id in [kept, x] {
-        let args =
-            UpdateSettingsArgs { canister_id: id, settings: settings.clone(), sender_canister_version: None };
-        manage(&network, ANYBODY, "update_settings", args).unwrap();
-    }
-    let list = upload(&network, kept, &wasm(COUNTER), 300);
-    let shared = upload(&network, x, &wasm(COUNTER), 300);
-    assert_eq!(list, shared);
-    manage(&network, ANYBODY, "clear_chunk_store", of(x)).unwrap();
-    let args = UninstallCodeArgs { canister_id: emptied, sender_canister_version: None };
-    manage(&network, ANYBODY, "uninstall_code", args).unwrap();
-    let first = raw_rand(&network, by);
-    leave_open(&network, x);
-    assert_eq!(manage_by(&network, by, "stop_canister", 0, of(x)), None);
-    let statuses = [kept, emptied, x].map(|id| status(&network, id));
-    network.close().unwrap();
-
-    let network = room.open();
-    assert_eq!([kept, emptied, x].map(|id| status(&network, id)), statuses);
-    let fresh = create(&network);
-    manage(&network, ANYBODY, "install_chunked_code", chunked(fresh, Some(kept), list)).unwrap();
-    assert_eq!(call(&network, fresh, "add", CallKind::Update).unwrap(), b"1");
-    manage(&network, ANYBODY, "install_code", install_args(emptied, COUNTER, CanisterInstallMode::Install))
-        .unwrap();
-    assert_eq!(call(&network, emptied, "add", CallKind::Update).unwrap(), b"1");
-    // The request to stop waits again, and is cancelled.
-    manage(&network, ANYBODY, "start_canister", of(x)).unwrap();
-    assert_eq!(last(&network, by).unwrap_err().0, 5);
-    assert_ne!(raw_rand(&network, by), first);
-    let args = CanisterInfoArgs { canister_id: kept, num_requested_changes: Some(9) };
-    let info: CanisterInfoResult =
-        decoded(&manage_by(&network, by, "canister_info", 0, args).unwrap().1.unwrap());
-    assert_eq!((info.total_num_changes, info.recent_changes.len()), (3, 3));
-}
-
-/// A store that is saved on request has the same after a save, waiting requests among it.
-#[test]
-fn a_saved_state_directory_keeps_what_was_managed() {
-    let room = Room::new("saves");
-    let open =
-        || Network::builder().state_dir(&room.0).durability(bedstone::Durability::Off).build().unwrap();
-    let network = open();
-    let [by, x] = [(); 2].map(|()| forwarder(&network));
-    let settings = CanisterSettings { controllers: Some(vec![ANYBODY, by]), ..CanisterSettings::default() };
-    let args = UpdateSettingsArgs { canister_id: x, settings, sender_canister_version: None };
-    manage(&network, ANYBODY, "update_settings", args).unwrap();
-    let list = upload(&network, x, &wasm(COUNTER), 300);
-    let gone = create(&network);
-    upload(&network, gone, &wasm(COUNTER), 300);
-    network.save().unwrap();
-    manage(&network, ANYBODY, "stop_canister", of(gone)).unwrap();
-    manage(&network, ANYBODY, "delete_canister", of(gone)).unwrap();
-    leave_open(&network, x);
-    assert_eq!(manage_by(&network, by, "stop_canister", 0, of(x)), None);
-    let before = status(&network, x);
-    network.save().unwrap();
-    network.close().unwrap();
-
-    let network = open();
-    assert_eq!(status(&network, x), before);
-    assert_eq!(network.status(gone).unwrap(), None);
-    let fresh = create(&network);
-    manage(&network, ANYBODY, "install_chunked_code", chunked(fresh, Some(x), list)).unwrap();
-    manage(&network, ANYBODY, "start_canister", of(x)).unwrap();
-    assert_eq!(last(&network, by).unwrap_err().0, 5);
 }

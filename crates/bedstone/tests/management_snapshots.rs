@@ -1,6 +1,7 @@
 //! Snapshots, by the management canister: a canister goes back to one, and one is carried to another canister.
 
 use bedstone::{CallKind, Network, Principal};
+use candid::Nat;
 use ic_management_canister_types::*;
 
 use crate::management::*;
@@ -40,7 +41,8 @@ fn a_canister_goes_back_to_a_snapshot() {
     call(&network, id, "add", CallKind::Update).unwrap();
     load(&network, id, snapshot.id.clone());
     assert_eq!(count(&network, id), b"1");
-    assert_eq!(list(&network, id), [snapshot.clone()]);
+    assert_eq!(list(&network, id), std::slice::from_ref(&snapshot));
+    assert_eq!(status(&network, id).memory_metrics.snapshots_size, Nat::from(snapshot.total_size));
     let delete = || {
         let args = DeleteCanisterSnapshotArgs { canister_id: id, snapshot_id: snapshot.id.clone() };
         manage(&network, ANYBODY, "delete_canister_snapshot", args)

@@ -59,11 +59,15 @@ const FOR_CANISTERS: [&str; 12] = [
 ];
 
 /// Methods that are not begun when the disk is nearly full. The others make room, or little difference.
-const FILLING: [&str; 5] = [
+const FILLING: [&str; 9] = [
     "create_canister",
     "install_chunked_code",
     "install_code",
+    "load_canister_snapshot",
     "provisional_create_canister_with_cycles",
+    "take_canister_snapshot",
+    "upload_canister_snapshot_data",
+    "upload_canister_snapshot_metadata",
     "upload_chunk",
 ];
 

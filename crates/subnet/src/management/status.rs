@@ -32,6 +32,7 @@ impl Subnet {
         let CanisterIdRecord { canister_id: id } = decode(arg)?;
         let chunk_bytes = self.chunks.bytes(id);
         let history_bytes = self.histories.of(id).bytes();
+        let snapshot_bytes = self.snapshots.seen(id).map(|(_, snapshot)| snapshot.total_bytes()).sum::<u64>();
         let prices = self.engine.subnet().prices;
         let canister = self.controlled_or_self(id, caller)?;
         let (system, occupied) = (canister.system(), canister.occupied_bytes());
@@ -40,8 +41,13 @@ impl Subnet {
             RunState::Stopping => CanisterStatusType::Stopping,
             RunState::Stopped => CanisterStatusType::Stopped,
         };
-        let metrics = memory_metrics(canister, chunk_bytes, history_bytes);
-        let memory_bytes = occupied + chunk_bytes + history_bytes;
+        let memory_bytes = occupied + chunk_bytes + history_bytes + snapshot_bytes;
+        let metrics = MemoryMetrics {
+            canister_history_size: history_bytes.into(),
+            wasm_chunk_store_size: chunk_bytes.into(),
+            snapshots_size: snapshot_bytes.into(),
+            ..memory_metrics(canister)
+        };
         Ok(encode(CanisterStatusResult {
             status,
             ready_for_migration: false,
@@ -137,7 +143,8 @@ pub(crate) fn may_read(visibility: &Visibility, controllers: &[Principal], calle
         }
 }
 
-fn memory_metrics(canister: &Canister, chunk_bytes: u64, history_bytes: u64) -> MemoryMetrics {
+/// What a canister itself occupies.
+fn memory_metrics(canister: &Canister) -> MemoryMetrics {
     let heap_bytes: u64 = (0..canister.memory_count()).map(|index| canister.memory_bytes(index)).sum();
     let globals = canister.globals().len() as u64 / SAVED_GLOBAL_BYTES;
     let module = canister.module();
@@ -151,8 +158,8 @@ fn memory_metrics(canister: &Canister, chunk_bytes: u64, history_bytes: u64) -> 
         global_memory_size: (globals * GLOBAL_BYTES).into(),
         wasm_binary_size: module.map_or(0, |module| module.bytes().len() as u64).into(),
         custom_sections_size: sections.into(),
-        canister_history_size: history_bytes.into(),
-        wasm_chunk_store_size: chunk_bytes.into(),
+        canister_history_size: 0_u8.into(),
+        wasm_chunk_store_size: 0_u8.into(),
         snapshots_size: 0_u8.into(),
         log_memory_store_size: canister.log().bytes().into(),
     }
