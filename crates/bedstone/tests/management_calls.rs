@@ -367,3 +367,56 @@ fn what_is_not_supported_says_so() {
         );
     }
 }
+
+#[test]
+fn services_are_paid_with_attached_cycles() {
+    let prices = bedstone::CyclePrices::APPLICATION;
+    let network = Network::builder().cycle_prices(prices).build().unwrap();
+    let by = forwarder(&network);
+    let creation = u64::try_from(prices.creation).unwrap();
+    let (refund, reply) = manage_by(&network, by, "create_canister", creation - 1, no_args()).unwrap();
+    let (code, text) = reply.unwrap_err();
+    assert!(refund == u128::from(creation - 1) && code == 4, "{text}");
+    let expected = "IC0403: Creating a canister requires a fee of 500_000_000_000 that is deducted from the canister's \
+                    initial balance but only 499_999_999_999 cycles were received with the create_canister request.";
+    assert_eq!(text, expected);
+    let (refund, reply) = manage_by(&network, by, "create_canister", creation + 5, no_args()).unwrap();
+    let id = decoded::<CanisterIdRecord>(&reply.unwrap()).canister_id;
+    assert_eq!((refund, network.status(id).unwrap().unwrap().cycles), (0, 5));
+    let args = SignWithEcdsaArgs {
+        message_hash: vec![1; 32],
+        key_id: EcdsaKeyId { curve: EcdsaCurve::Secp256k1, name: "key_1".to_owned() },
+        ..SignWithEcdsaArgs::default()
+    };
+    let signature = u64::try_from(prices.signature).unwrap();
+    let (refund, reply) = manage_by(&network, by, "sign_with_ecdsa", signature - 1, args.clone()).unwrap();
+    let text = reply.unwrap_err().1;
+    assert_eq!(refund, u128::from(signature - 1));
+    let expected = "IC0406: sign_with_ecdsa request sent with 9_999_999_999 cycles, but 10_000_000_000 cycles are required.";
+    assert_eq!(text, expected);
+    let (refund, reply) = manage_by(&network, by, "sign_with_ecdsa", signature + 3, args).unwrap();
+    assert!(refund == 3 && reply.is_ok());
+    let args = HttpRequestArgs {
+        url: "https://example.com".to_owned(),
+        max_response_bytes: Some(100),
+        ..HttpRequestArgs::default()
+    };
+    let price = prices.http_outcall(19, 100);
+    let (refund, reply) = manage_by(&network, by, "http_request", 7, args).unwrap();
+    let text = reply.unwrap_err().1;
+    let shown = candid::Nat::from(price).to_string();
+    assert_eq!(refund, 7);
+    assert_eq!(
+        text,
+        format!("IC0406: http_request request sent with 7 cycles, but {shown} cycles are required.")
+    );
+    // A canister cannot have more set aside than it can pay for.
+    let settings =
+        CanisterSettings { compute_allocation: Some(100_u8.into()), ..CanisterSettings::default() };
+    let args = UpdateSettingsArgs { canister_id: by, settings, sender_canister_version: None };
+    let reject = manage(&network, ANYBODY, "update_settings", args).unwrap_err();
+    assert_eq!(reject.error_code, 530, "{reject}");
+    assert!(
+        reject.message.starts_with("Cannot increase compute allocation to 100% due to insufficient cycles.")
+    );
+}

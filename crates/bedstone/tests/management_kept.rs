@@ -110,3 +110,26 @@ fn a_saved_state_directory_keeps_what_was_managed() {
     manage(&network, ANYBODY, "start_canister", of(x)).unwrap();
     assert_eq!(last(&network, by).unwrap_err().0, 5);
 }
+
+/// A copy goes on from where the network was: same randomness, chunks, history, requests that wait.
+#[test]
+fn a_copy_has_what_was_managed() {
+    let network = Network::new().unwrap();
+    let [by, x] = [(); 2].map(|()| forwarder(&network));
+    let settings = CanisterSettings { controllers: Some(vec![ANYBODY, by]), ..CanisterSettings::default() };
+    let args = UpdateSettingsArgs { canister_id: x, settings, sender_canister_version: None };
+    manage(&network, ANYBODY, "update_settings", args).unwrap();
+    let list = upload(&network, x, &wasm(COUNTER), 300);
+    leave_open(&network, x);
+    assert_eq!(manage_by(&network, by, "stop_canister", 0, of(x)), None);
+    let copy = network.fork().unwrap();
+    assert_eq!(copy.state_hash().unwrap(), network.state_hash().unwrap());
+    assert_eq!(raw_rand(&copy, by), raw_rand(&network, by));
+    assert_eq!(status(&copy, x), status(&network, x));
+    let fresh = create(&copy);
+    manage(&copy, ANYBODY, "install_chunked_code", chunked(fresh, Some(x), list)).unwrap();
+    manage(&copy, ANYBODY, "start_canister", of(x)).unwrap();
+    assert_eq!(last(&copy, by).unwrap_err().0, 5);
+    assert_eq!(status(&network, x).status, CanisterStatusType::Stopping);
+    assert_ne!(copy.state_hash().unwrap(), network.state_hash().unwrap());
+}
