@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use bedstone_engine::{Certifier, CyclePrices, Principal, SubnetInfo};
+use ciborium::Value;
 use ciborium::tag::Required;
 use ic_certification::{HashTree, fork, label, leaf};
 use ic_verify_bls_signature::PrivateKey;
@@ -64,17 +65,17 @@ fn private_key(seed: [u8; 32]) -> PrivateKey {
 }
 
 #[derive(Serialize)]
-struct Certificate<'a> {
+struct Certificate {
     tree: HashTree,
-    #[serde(with = "serde_bytes")]
-    signature: &'a [u8],
+    signature: Value,
 }
 
 fn certificate(key: &PrivateKey, canister: Principal, data: &[u8], time_nanos: u64) -> Vec<u8> {
     let data = label(canister.as_slice(), label("certified_data", leaf(data)));
     let tree: HashTree = fork(label("canister", data), label("time", leaf(leb128(time_nanos))));
     let signature = key.sign(&[SIGNED, &tree.digest()].concat()).serialize();
-    let certificate = Required::<_, SELF_DESCRIBED>(Certificate { tree, signature: &signature });
+    let signature = Value::Bytes(signature.to_vec());
+    let certificate = Required::<_, SELF_DESCRIBED>(Certificate { tree, signature });
     let mut bytes = Vec::new();
     ciborium::into_writer(&certificate, &mut bytes).expect("memory takes everything");
     bytes
