@@ -12,7 +12,11 @@ mod management_kept;
 mod management_settings;
 mod management_snapshots;
 mod scale;
+mod hooks;
+mod languages;
+mod scripted;
 mod snapshots;
+mod support;
 
 #[test]
 fn every_file_is_listed() {
