@@ -141,6 +141,9 @@ impl Subnet {
     fn work_on_answer(&mut self, id: Principal, answer: Answer, journal: &mut Journal) -> Result<u64, Error> {
         let time_nanos = self.time_nanos;
         let open = self.parties.get_mut(&id).and_then(|party| party.open_calls.remove(&answer.open_call));
+        if let Some(open) = &open {
+            self.deadlines.remove(&(open.deadline_nanos, id, answer.open_call));
+        }
         let returned = answer.refund
             + open.as_ref().map_or(0, |open| {
                 self.engine.subnet().prices.response_refund(open.prepaid_response, answer.bytes())
