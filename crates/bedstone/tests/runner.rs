@@ -12,6 +12,7 @@ mod management_kept;
 mod management_settings;
 mod management_snapshots;
 mod scale;
+mod ends;
 mod flight;
 mod hooks;
 mod languages;

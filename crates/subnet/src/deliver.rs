@@ -58,13 +58,13 @@ impl Subnet {
     }
 
     /// Runs an entry point that nobody called.
-    pub(crate) fn run_task(&mut self, id: Principal, entry: Entry<'_>) -> Result<u64, Error> {
+    pub(crate) fn run_task(&mut self, id: Principal, entry: Entry<'_>) -> Result<(), Error> {
         let caller = Principal::management_canister();
         let mut journal = Journal::begin(self.keeper());
         let time_nanos = self.time_nanos;
-        let Some(canister) = self.awake(id)? else { return Ok(0) };
+        let Some(canister) = self.awake(id)? else { return Ok(()) };
         if canister.system().settings.run_state != RunState::Running || !canister.has_method(entry) {
-            return Ok(0);
+            return Ok(());
         }
         match entry {
             Entry::GlobalTimer => canister.deactivate_timer(),
@@ -75,11 +75,9 @@ impl Subnet {
         }
         let message = Message { entry, arg: &[], caller, time_nanos, call: CallInfo::default() };
         let outcome = self.execute(id, &message, &mut journal)?;
-        let used = outcome.instructions;
         let work = Work { context: Context::new(Origin::Task, caller), number: None };
         self.follow_up(id, work, outcome, &mut journal)?;
-        self.append_journal(id, journal)?;
-        Ok(used)
+        self.append_journal(id, journal)
     }
 
     fn work_on_ingress(

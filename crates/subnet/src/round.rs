@@ -4,6 +4,8 @@
 //! turns, one message each, until nobody has any or the round's instructions are used up. Invariants:
 //! - The order depends on what was sent and when, and on nothing else.
 //! - A canister that never stops sending cannot keep a round from ending.
+//! - A canister whose heartbeat never ends cannot keep messages from their turn: they have the round's instructions for
+//!   themselves.
 
 use bedstone_engine::{Entry, Error, LowWasmMemoryHook, Principal, SystemState};
 
@@ -33,7 +35,8 @@ impl Subnet {
     pub fn tick(&mut self) -> Result<Round, Error> {
         let mut round = Round::default();
         self.expire_calls()?;
-        let mut used = self.run_tasks(&mut round)?;
+        self.run_tasks(&mut round)?;
+        let mut used = 0;
         while let Some(id) = self.ready.pop_front() {
             if used >= ROUND_INSTRUCTIONS {
                 self.ready.push_front(id);
@@ -71,10 +74,9 @@ impl Subnet {
         }
     }
 
-    fn run_tasks(&mut self, round: &mut Round) -> Result<u64, Error> {
-        let mut used = 0;
+    fn run_tasks(&mut self, round: &mut Round) -> Result<(), Error> {
         let mut run = |subnet: &mut Self, id, entry| -> Result<(), Error> {
-            used += subnet.run_task(id, entry)? + EXECUTION_OVERHEAD;
+            subnet.run_task(id, entry)?;
             round.tasks += 1;
             Ok(())
         };
@@ -90,7 +92,7 @@ impl Subnet {
         for id in self.heartbeats.iter().copied().collect::<Vec<_>>() {
             run(self, id, Entry::Heartbeat)?;
         }
-        Ok(used)
+        Ok(())
     }
 
     /// Notes what a canister wants to be woken for.
