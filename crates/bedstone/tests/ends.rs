@@ -220,3 +220,16 @@ fn bytes_that_are_no_candid_end_in_a_trap() {
         stage.update::<(u64,)>(canister, "ping", ()).unwrap();
     }
 }
+
+/// Canisters come and go, and take up no room afterwards: an address space holds about 250 at once.
+#[test]
+fn a_network_in_memory_can_have_had_more_canisters_than_fit() {
+    let network = Network::new().unwrap();
+    let module = endless("");
+    for _ in 0..600 {
+        let canister = install(&network, &module);
+        assert!(network.delete_canister(canister).unwrap());
+    }
+    let canister = install(&network, &module);
+    assert_eq!(update(&network, canister, "ping").reply, Ok(vec![]));
+}

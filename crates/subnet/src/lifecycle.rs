@@ -202,7 +202,9 @@ impl Subnet {
         }
         if let Some(Slot::Awake { canister, .. }) = self.canisters.remove(&id)
             && let Err(canister) = journal.erase(canister)
+            && self.store.is_some()
         {
+            // Without a store there is nothing to erase, and its memories are given back at once.
             self.deleted.push(*canister);
         }
         Ok(())

@@ -148,7 +148,7 @@ pub struct Subnet {
     pub(crate) live_canisters_max: usize,
     /// The state directory is about to be removed.
     pub(crate) abandoned: bool,
-    /// Canisters deleted since the last save.
+    /// Canisters deleted since the last save, for the store to erase.
     pub(crate) deleted: Vec<Canister>,
     /// Canisters, the management canister among them, as ones that call and are called.
     pub(crate) parties: BTreeMap<Principal, Party>,
