@@ -536,6 +536,37 @@ fn composite_queries_go_six_deep_and_leave_nothing() {
     assert_eq!(reply, Ok(b"kept".to_vec()));
 }
 
+/// A canister that is called again in the tree of its own composite query is there as it was before; afterwards its callback
+/// finds what it did itself, in heap, stable memory and globals, and not what the others did.
+#[test]
+fn each_query_of_a_tree_begins_with_what_was_before_the_tree() {
+    let stage = scripts();
+    let (a, b) = (stage.scripted(), stage.scripted());
+    let start =
+        script().push(b"s").store(0).push_u64(1).stable64_grow().push_u64(9).push(b"S").stable64_write();
+    run(&stage, a, &start.msg_reply()).unwrap();
+    let stable = |program: Program| {
+        program.stable64_size().push_u64(9).push_u64(1).stable64_read().concatenate().append(0)
+    };
+    let spoil = |mark: &[u8]| {
+        let grown = script().push_u64(2).stable64_grow().drop().heap_grow(3).drop();
+        grown.push_u64(9).push(mark).stable64_write().push(mark).append(0)
+    };
+    let seen = stable(spoil(b"x")).load(0);
+    let inner = || Ask::new(a.as_slice(), "composite_query").argument(&seen.clone().reply());
+    // Through another canister, and directly; in the callbacks everything is as the caller left it.
+    let through = Ask::new(b.as_slice(), "composite_query").argument(&script().call(&inner().passing_on()));
+    let last = inner().on_reply(stable(script().msg_arg_data().append(0)).load(0).reply());
+    let outer = spoil(b"y").call(&through.on_reply(script().msg_arg_data().append(0).call(&last)));
+    let reply = send(&stage, a, "composite_query", outer.bytes(), CallKind::Query).reply.unwrap();
+    let fresh = [&b"sx"[..], &3_u64.to_le_bytes(), b"x"].concat();
+    let expected = [&b"sy"[..], &fresh, &fresh, &3_u64.to_le_bytes(), b"y"].concat();
+    assert_eq!(reply, expected);
+    // And nothing is left of any of it.
+    let reply = ask(&stage, a, &stable(script()).load(0).reply()).unwrap();
+    assert_eq!(reply, [&b"s"[..], &1_u64.to_le_bytes(), b"S"].concat());
+}
+
 #[test]
 fn what_a_trap_undoes_includes_memory_that_it_grew() {
     let stage = scripts();

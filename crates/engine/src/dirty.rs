@@ -17,6 +17,7 @@ use crate::outcome::Fault;
 use crate::pages::PageSet;
 use crate::sys::{Mapping, PAGE};
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -29,6 +30,26 @@ pub(crate) struct Marks<'a> {
     pub tracking: &'a Mapping,
     /// Where its map starts in the tracking memory.
     pub map: usize,
+}
+
+/// Some pages of a memory, and its size.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    bytes: usize,
+    /// Each page once.
+    pages: Vec<(usize, Box<[u8; PAGE]>)>,
+}
+
+impl Pages {
+    /// Copies these pages, any of them named any number of times.
+    fn of(memory: &Mapping, pages: impl Iterator<Item = usize>) -> Self {
+        let pages = pages.collect::<BTreeSet<usize>>().into_iter().map(|page| {
+            let mut contents = Box::new([0; PAGE]);
+            memory.read(page * PAGE, contents.as_mut_slice());
+            (page, contents)
+        });
+        Self { bytes: memory.len(), pages: pages.collect() }
+    }
 }
 
 /// A declared memory and its committed image.
@@ -176,6 +197,26 @@ impl Heap {
         }
         self.live.shrink_to(self.committed_len)?;
         self.shadow.shrink_to(self.committed_len)
+    }
+
+    /// What the stages that ended since the transaction began changed, as it is now.
+    pub fn staged_pages(&self) -> Pages {
+        Pages::of(&self.live, self.staged.iter().map(|(page, _)| *page))
+    }
+
+    /// Begins a transaction with a stage that has ended and made these changes.
+    pub fn stage_pages(&mut self, changes: &Pages) -> io::Result<()> {
+        debug_assert!(self.staged.is_empty() && self.committed_len == self.live.len());
+        self.live.grow_to(changes.bytes)?;
+        self.shadow.grow_to(changes.bytes)?;
+        for (page, contents) in &changes.pages {
+            let mut before = Box::new([0; PAGE]);
+            self.shadow.read(page * PAGE, before.as_mut_slice());
+            self.staged.push((*page, before));
+            self.live.write(page * PAGE, contents.as_slice());
+            self.shadow.write(page * PAGE, contents.as_slice());
+        }
+        Ok(())
     }
 
     /// Ends a transaction that succeeded.
@@ -374,6 +415,27 @@ impl StableTouched {
         self.clear_marks(tracking);
         self.earlier = self.written.len();
         self.stage_pages = stable.pages();
+    }
+
+    /// What the stages that ended since the transaction began wrote, as it is now.
+    pub fn pages_written(&self, stable: &Mapping) -> Pages {
+        Pages::of(stable, self.written.iter().map(|page| (page & !HAS_IMAGE) as usize))
+    }
+
+    /// In a transaction that has just begun: makes these changes, as a stage that has ended.
+    pub fn write_pages(&mut self, changes: &Pages, tracking: &Tracking, stable: &Mapping) -> io::Result<()> {
+        stable.grow_to(changes.bytes)?;
+        for (page, contents) in &changes.pages {
+            let mut entry = index(*page as u64);
+            if *page < self.committed_pages {
+                stable.append_to(page * PAGE, PAGE, &mut self.undo);
+                entry |= HAS_IMAGE;
+            }
+            self.written.push(entry);
+            stable.write(page * PAGE, contents.as_slice());
+        }
+        self.end_stage(tracking, stable);
+        Ok(())
     }
 
     /// Makes everything written since the transaction began permanent.

@@ -18,7 +18,7 @@ use bedstone_instrument::{CostTable, Counter};
 
 use crate::commit::Sink;
 use crate::compile::Module;
-use crate::dirty::{Changed, Heap, Marks};
+use crate::dirty::{Changed, Heap, Marks, Pages};
 use crate::error::Error;
 use crate::instance::{Ended, Live, Target};
 use crate::memory::Tracking;
@@ -263,6 +263,31 @@ impl Installed {
             self.live(system)?.store.data_mut().touched = touched;
         }
         Ok(changed)
+    }
+
+    /// What the transaction's stages that ended wrote to stable memory, as it is now.
+    pub fn stable_pages_written(&mut self) -> Pages {
+        let live = self.live.as_mut().expect("a stage has ended");
+        live.store.data_mut().touched.pages_written(&self.memories.stable)
+    }
+
+    /// Writes to stable memory what an earlier transaction had, as a stage of this one that has ended.
+    pub fn write_stable_pages(&mut self, pages: &Pages) -> Result<(), Error> {
+        let (tracking, stable) = (self.tracking(), Arc::clone(&self.memories.stable));
+        let live = self.live.as_mut().expect("a transaction has begun");
+        live.store.data_mut().touched.write_pages(pages, &tracking, &stable).map_err(Error::machine)
+    }
+
+    /// Gives the globals the values that a stage of this transaction left.
+    pub fn resume_globals(&mut self, globals: &[u8], system: &SystemState) -> Result<(), Error> {
+        self.set_globals(globals);
+        let live = self.live.as_mut().expect("a transaction has begun");
+        if live.restore_globals()? {
+            let touched = std::mem::take(&mut live.store.data_mut().touched);
+            self.live = None;
+            self.live(system)?.store.data_mut().touched = touched;
+        }
+        Ok(())
     }
 
     /// Takes back the running stage; returns how many heap pages it had changed.

@@ -20,6 +20,7 @@ macro_rules! mutant {
     };
 }
 
+mod aside;
 mod canister;
 mod commit;
 mod compile;
@@ -52,6 +53,7 @@ const fn mutant_is_active(_: &str) -> bool {
     false
 }
 
+pub use aside::QueryAside;
 pub use bedstone_instrument::entry_points::Visibility as MetadataVisibility;
 pub use bedstone_instrument::{Counter, Manifest, StableAccess};
 pub use bedstone_store as store;

@@ -53,7 +53,7 @@ impl Canister {
         Ok(outcome)
     }
 
-    /// Takes back what a tree of queries did to this canister.
+    /// Takes back what a composite query and its callbacks did to this canister.
     ///
     /// # Errors
     /// If this machine fails.

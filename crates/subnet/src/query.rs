@@ -1,10 +1,11 @@
 //! Queries, and trees of them: a composite query may call queries of other canisters, and those again.
 //!
 //! Invariants:
-//! - Nothing of a query stays: what the canisters of a tree did to themselves is taken back when the tree ends.
+//! - Nothing of a query stays: what it and its callbacks did to their canister is taken back when it ends.
+//! - Every query of a tree finds its canister as it was before the tree, whatever other queries of the tree do there.
 //! - A tree ends at its depth, its instructions, or when nothing of it is open.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bedstone_engine::{
     CallInfo, Callback, Entry, Error, Message, Outcome, OutgoingCall, Principal, Replica, Response, RunState,
@@ -29,8 +30,6 @@ struct Tree {
     left: u64,
     /// Instructions of all its canisters.
     used: u64,
-    /// Canisters that took part.
-    canisters: BTreeSet<Principal>,
 }
 
 /// A query, as its canister gets it.
@@ -48,7 +47,7 @@ impl Subnet {
         if call.canister == Principal::management_canister() {
             return self.query_management(call);
         }
-        let mut tree = Tree { left: TREE_INSTRUCTIONS, used: 0, canisters: BTreeSet::new() };
+        let mut tree = Tree { left: TREE_INSTRUCTIONS, used: 0 };
         let asked = Asked {
             canister: call.canister,
             method: &call.method,
@@ -59,17 +58,34 @@ impl Subnet {
         let mut receipt = Receipt::of(Ok(Vec::new()));
         let answer = self.answer_query(&asked, &mut tree, &mut receipt);
         receipt.tree_instructions = tree.used;
-        for id in tree.canisters {
-            if let Some(canister) = self.awake(id)? {
-                canister.end_query_tree()?;
-            }
-        }
         receipt.reply = answer?;
         Ok(receipt)
     }
 
-    /// Runs a query and everything that it calls. What canister `asked.canister` itself used goes into the receipt.
+    /// Runs a query and everything that it calls, on its canister as it was before the tree.
     fn answer_query(
+        &mut self,
+        asked: &Asked<'_>,
+        tree: &mut Tree,
+        receipt: &mut Receipt,
+    ) -> Result<Result<Vec<u8>, Reject>, Error> {
+        let id = asked.canister;
+        let aside = match self.awake(id)? {
+            Some(canister) => canister.lay_query_aside()?,
+            None => None,
+        };
+        let answer = self.answer_afresh(asked, tree, receipt);
+        if let Some(canister) = self.awake(id)? {
+            canister.end_query_tree()?;
+            if let Some(aside) = aside {
+                canister.resume_query(aside)?;
+            }
+        }
+        answer
+    }
+
+    /// Runs a query and everything that it calls. What canister `asked.canister` itself used goes into the receipt.
+    fn answer_afresh(
         &mut self,
         asked: &Asked<'_>,
         tree: &mut Tree,
@@ -83,7 +99,6 @@ impl Subnet {
         {
             return Ok(Err(reject));
         }
-        tree.canisters.insert(id);
         let call = CallInfo {
             instructions_max: Some(tree.left),
             certified: asked.depth == 1,
