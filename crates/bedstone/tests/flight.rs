@@ -438,6 +438,26 @@ fn a_full_queue_is_full_after_a_restart() {
     });
 }
 
+/// With room for one canister in memory, the one whose composite query waits stays there: what it did is nowhere else.
+#[test]
+fn a_canister_stays_in_memory_while_its_composite_query_waits() {
+    let room = Room::new();
+    let network = room.builder().live_canisters_max(1).build().unwrap();
+    let [a, b, c] = [(); 3].map(|()| {
+        let canister = network.create_canister().unwrap();
+        crate::support::install_scripted(&network, canister, &script());
+        canister
+    });
+    let below = Ask::new(c.as_slice(), "query").argument(&script().reply_with(b"c"));
+    let callee = trace("b").call(&below.on_reply(script().load(0).msg_arg_data().concatenate().reply()));
+    let call = Ask::new(b.as_slice(), "composite_query").argument(&callee);
+    let call = call.on_reply(script().load(0).msg_arg_data().concatenate().reply());
+    let receipt =
+        crate::support::send(&network, a, "composite_query", trace("a").call(&call).bytes(), CallKind::Query);
+    assert_eq!(receipt.reply, Ok(b"abc".to_vec()));
+    assert_eq!(crate::support::register(&network, a, 0), b"");
+}
+
 /// Timers are in the store: a process that only opens the state directory and moves time on fires them, once.
 #[test]
 fn a_timer_fires_once_whichever_process_moves_time_on() {

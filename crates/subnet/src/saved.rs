@@ -277,7 +277,10 @@ impl Subnet {
         if self.canisters.values().filter_map(awake).count() <= self.live_canisters_max {
             return;
         }
-        let others = self.canisters.iter_mut().filter(|(other, _)| **other != id);
+        // What a composite query did so far is nowhere else.
+        let is_busy =
+            |slot: &Slot| matches!(slot, Slot::Awake { canister, .. } if canister.is_in_query_tree());
+        let others = self.canisters.iter_mut().filter(|(other, slot)| **other != id && !is_busy(slot));
         let oldest = others.filter_map(|(_, slot)| Some((awake(slot)?, slot))).min_by_key(|(used, _)| *used);
         if let Some((_, slot)) = oldest {
             *slot = Slot::Asleep;
