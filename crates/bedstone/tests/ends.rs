@@ -118,6 +118,41 @@ fn a_message_loop_leaves_room_for_others_and_ends_with_its_canister() {
     assert_eq!(run(&network, c, &script().reply_with(b"fine")), Ok(b"fine".to_vec()));
 }
 
+/// Somebody waits for the answer this time. Each message of the loop uses up a round.
+#[test]
+fn whoever_waits_for_a_message_loop_is_told_after_a_thousand_rounds() {
+    let network = Network::new().unwrap();
+    let busy = "(drop (i32.trunc_sat_f64_s (f64.const 1)))".repeat(1000);
+    let module = format!(
+        r#"(module
+          (import "ic0" "msg_reply" (func $reply))
+          (import "ic0" "canister_self_copy" (func $self (param i32 i32 i32)))
+          (import "ic0" "call_new" (func $call_new (param i32 i32 i32 i32 i32 i32 i32 i32)))
+          (import "ic0" "call_perform" (func $perform (result i32)))
+          (memory 1) (data (i32.const 0) "ping") (table 1 funcref) (elem (i32.const 0) $again)
+          (func $again (param i32) (local $left i32)
+            (local.set $left (i32.const 327300))
+            (loop $l {busy} (br_if $l (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            (call $self (i32.const 100) (i32.const 0) (i32.const 10))
+            (call $call_new (i32.const 100) (i32.const 10) (i32.const 0) (i32.const 4)
+              (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+            (drop (call $perform)))
+          (func (export "canister_update ping") call $reply)
+          (func (export "canister_update loop") (call $again (i32.const 0))))"#
+    );
+    let canister = install(&network, &wat::parse_str(module).unwrap());
+    let reject = update(&network, canister, "loop").reply.unwrap_err();
+    assert_eq!(reject.code, 6);
+    assert!(
+        reject.message.ends_with("after 1000 rounds canisters still send each other messages"),
+        "{reject}"
+    );
+    // It goes on, and does not keep anybody from an answer.
+    assert_eq!(update(&network, canister, "ping").reply, Ok(vec![]));
+    let other = install(&network, &endless(""));
+    assert_eq!(update(&network, other, "ping").reply, Ok(vec![]));
+}
+
 /// Calls `callee`, and once more in the callback: the program in register 9.
 fn loop_program(callee: Principal) -> Program {
     let again = script().load(9).push_u64(1).operation(crate::support::Operation::Repeat);

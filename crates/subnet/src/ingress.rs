@@ -17,8 +17,8 @@ const INGRESS_BYTES_MAX: usize = 2 << 20;
 const INGRESS_QUEUE_MAX: usize = 10_000;
 /// Rounds that may pass without a message while somebody waits for an answer: timers and heartbeats may bring it about.
 const IDLE_ROUNDS_MAX: u32 = 20;
-/// Rounds after which a call is taken for one that never ends.
-const ROUNDS_MAX: u32 = 10_000;
+/// Rounds after which a call is taken for one that never ends: 7 trillion instructions, or 3.5 million messages.
+const ROUNDS_MAX: u32 = 1_000;
 
 /// Names a message from outside that was let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,8 +114,8 @@ impl Subnet {
         self.ingress.remove(&message.0).map(Status::receipt)
     }
 
-    /// Runs rounds until a message is answered. `None` if nothing more happens by itself: it waits for time to pass, or for
-    /// somebody outside.
+    /// Runs rounds until a message is answered. `None` if nothing more happens by itself, as it waits for time to pass or
+    /// for somebody outside, and after 1000 rounds.
     ///
     /// # Errors
     /// If this machine or the store fails.
@@ -141,10 +141,12 @@ impl Subnet {
             Ok(message) => match self.await_receipt(message)? {
                 Some(receipt) => Ok(receipt),
                 None => {
-                    let text = format!(
-                        "the call of {} at {} is not answered: it waits for time to pass or for an HTTP response",
-                        call.method, call.canister
-                    );
+                    let why = match self.ready.is_empty() {
+                        true => "it waits for time to pass or for an HTTP response",
+                        false => "after 1000 rounds canisters still send each other messages",
+                    };
+                    let (method, canister) = (&call.method, call.canister);
+                    let text = format!("the call of {method} at {canister} is not answered: {why}");
                     Ok(rejected(Reject::new(UNANSWERED, text)))
                 }
             },
