@@ -5,7 +5,8 @@
 //!
 //! Reading order: `message` and `outcome` are the words; `compile` makes machine code; `memory` and `dirty` hold the bytes
 //! and what changed of them; `instance` is a live Wasmtime instance; `execute` runs one entry point; `canister`,
-//! `process` and `install` are messages and installations made of such runs; `commit` is the way to the store; `snapshot`,
+//! `process` and `install` are messages and installations made of such runs, `aside` is what a composite query did while
+//! another one runs; `commit` is the way to the store; `snapshot`,
 //! `restore` and `upload` are canisters at one moment, with `image` for their memories and `globals` for their globals;
 //! `ic0` are the host functions; `sys` is all the unsafe code.
 //!
