@@ -1,11 +1,12 @@
 //! What a test pays: a fresh network, a copy of a large one, and queries on one thread and on two.
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bedstone::{Call, CallKind, Network, Principal};
+use bedstone::{Call, CallKind, Durability, Network, Principal};
 use bedstone_bench::median;
 
 const ROUNDS: usize = 15;
@@ -40,6 +41,7 @@ fn main() {
     fresh();
     forks();
     queries();
+    parked();
 }
 
 fn report(what: &str, mut samples: Vec<f64>) {
@@ -146,4 +148,31 @@ fn queries() {
     for ((name, _), rate) in variants.iter().zip(&medians) {
         println!("  {name:64} {rate:10.0} a second   {:5.2} x", rate / medians[0]);
     }
+}
+
+/// What a canister takes in memory that is in its state directory only.
+fn parked() {
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4.0
+    };
+    let room = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("face-{}", std::process::id()));
+    let durability = Durability::Interval { period: Duration::from_secs(1) };
+    let builder = Network::builder().state_dir(&room).durability(durability).live_canisters_max(32);
+    let network = builder.build().unwrap();
+    let module = wat::parse_str("(module (memory 1) (func (export \"canister_update m\")))").unwrap();
+    let make = |count: u32| {
+        for _ in 0..count {
+            let canister = network.create_canister().unwrap();
+            network.install(canister, &module, ()).unwrap();
+        }
+        network.save().unwrap();
+    };
+    make(200);
+    let before = resident();
+    make(1000);
+    println!("\na thousand small canisters in a state directory, of which 32 are in memory");
+    println!("  {:64} {:10.1} KiB", "memory for each", (resident() - before) / 1000.0);
+    drop(network);
+    let _ = std::fs::remove_dir_all(room);
 }

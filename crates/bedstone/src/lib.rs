@@ -61,8 +61,8 @@ pub use bedstone_subnet::engine::{
     StableAccess, WasmMemoryPersistence,
 };
 pub use bedstone_subnet::{
-    Call, CallKind, CanisterStatus, Install, MessageId, Reject, Round, SNAPSHOTS_MAX, SnapshotId,
-    SnapshotIdError, SnapshotInfo, SnapshotMetadata,
+    Call, CallKind, CanisterStatus, HttpHeader, HttpResponse, Install, MessageId, PendingHttp, Reject, Round,
+    SNAPSHOTS_MAX, SnapshotId, SnapshotIdError, SnapshotInfo, SnapshotMetadata,
 };
 pub use error::Error;
 pub use interface::Interface;

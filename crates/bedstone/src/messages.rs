@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bedstone_subnet::{Call, MessageId, Round};
+use bedstone_subnet::{Call, HttpResponse, MessageId, PendingHttp, Reject, Round};
 
 use crate::error::Error;
 use crate::network::{Network, Receipt, timed_since};
@@ -37,6 +37,20 @@ impl Network {
     /// If this machine fails.
     pub fn tick(&self) -> Result<Round, Error> {
         self.run(|subnet| Ok(subnet.tick()?))
+    }
+
+    /// HTTP requests of canisters that wait for an answer, oldest first.
+    pub fn http_requests(&self) -> Vec<PendingHttp> {
+        self.worker().run(|subnet| subnet.http_requests())
+    }
+
+    /// Answers an HTTP request: its canister goes on in the next round, with what its transform function makes of the
+    /// response, or with the reject. Whether there was such a request.
+    ///
+    /// # Errors
+    /// If this machine fails.
+    pub fn answer_http(&self, id: u64, response: Result<HttpResponse, Reject>) -> Result<bool, Error> {
+        self.run(move |subnet| Ok(subnet.answer_http(id, response)?))
     }
 
     /// Moves time to a moment, in nanoseconds since 1970, unless it is later already, and runs nothing.

@@ -144,8 +144,8 @@ impl NetworkBuilder {
         self
     }
 
-    /// From what the network's key is made, whose certificates queries hand on. Networks that are built alike with the same
-    /// seed do the same.
+    /// From what the network's keys and its randomness are made. Networks that are built alike with the same seed do the
+    /// same; a saved network keeps its own for randomness.
     pub fn seed(mut self, seed: [u8; 32]) -> Self {
         self.seed = seed;
         self
@@ -165,6 +165,7 @@ impl NetworkBuilder {
     pub fn build(self) -> Result<Network, Error> {
         let worker = Worker::start(move || {
             let mut config = SubnetConfig::new(self.engine, self.time_nanos);
+            config.seed = self.seed;
             config.live_canisters_max = self.live_canisters_max.unwrap_or(config.live_canisters_max);
             let engine = crate::engines::engine(self.engine, self.seed, self.cycle_prices)?;
             let Some(directory) = self.state_dir else { return Ok(Subnet::on(engine, &config)) };

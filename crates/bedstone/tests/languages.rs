@@ -467,3 +467,29 @@ fn timers_fire_when_time_comes_and_an_upgrade_forgets_or_renews_them() {
     pass(5);
     assert_eq!((ticks()[0], pings(&network, motoko)), (6, 1));
 }
+
+/// The test is the internet: it sees what is asked, and answers.
+#[test]
+fn an_http_request_waits_until_the_test_answers_it() {
+    let network = Network::new().unwrap();
+    let relay = network.create_canister().unwrap();
+    network.install(relay, &wasm("relay"), ()).unwrap();
+    let arg = candid::encode_one("https://example.com/price").unwrap();
+    let message = network
+        .submit(bedstone::Call {
+            canister: relay,
+            method: "fetch".to_owned(),
+            arg,
+            caller: Principal::anonymous(),
+            kind: bedstone::CallKind::Update,
+        })
+        .unwrap();
+    assert!(network.await_call(message).unwrap().is_none(), "nothing answers by itself");
+    let [request] = &network.http_requests()[..] else { panic!("one request") };
+    assert_eq!((request.url.as_str(), request.canister), ("https://example.com/price", relay));
+    let response = bedstone::HttpResponse { status: 200, headers: Vec::new(), body: b"42".to_vec() };
+    assert!(network.answer_http(request.id, Ok(response.clone())).unwrap());
+    assert!(!network.answer_http(request.id, Ok(response)).unwrap(), "it was answered");
+    let reply = network.await_call(message).unwrap().expect("answered").reply.unwrap();
+    assert!(reply.windows(2).any(|bytes| bytes == b"42"), "{reply:?}");
+}
