@@ -143,3 +143,33 @@ fn executions_are_paid_for_where_they_cost_something() {
     let sent = 260_000 + 1_000 * 3 + 1_000 * 24;
     assert_eq!(spent, ingress + sent + 3 * 5_000_000 + u128::from(receipt.tree_instructions));
 }
+
+#[test]
+fn memory_is_paid_for_as_time_passes() {
+    let network = Network::builder().cycle_prices(CyclePrices::APPLICATION).build().unwrap();
+    let canister = network.create_canister().unwrap();
+    let module = wat::parse_str(MODULE).unwrap();
+    network.install(canister, &module, ()).unwrap();
+    let cycles = || network.status(canister).unwrap().unwrap().cycles;
+    let before = cycles();
+    network.advance_time(Duration::from_millis(86_400_500)).unwrap();
+    // Two pages of heap, one of stable memory, and the code; half a second is not paid for yet.
+    let bytes = 3 * 65_536 + module.len() as u128;
+    assert_eq!(before - cycles(), (bytes * 127_000 * 86_400) >> 30);
+    network.advance_time(Duration::from_millis(500)).unwrap();
+    assert_eq!(before - cycles(), ((bytes * 127_000 * 86_400) >> 30) + ((bytes * 127_000) >> 30));
+}
+
+#[test]
+fn a_canister_that_cannot_pay_is_frozen() {
+    let dear = CyclePrices { gib_second: 1 << 50, ..CyclePrices::APPLICATION };
+    let network = Network::builder().cycle_prices(dear).build().unwrap();
+    let canister = network.create_canister().unwrap();
+    network.install(canister, &wat::parse_str(MODULE).unwrap(), ()).unwrap();
+    network.advance_time(Duration::from_secs(86_400)).unwrap();
+    assert_eq!(network.status(canister).unwrap().unwrap().cycles, 0);
+    let reject = network.call(call(canister, "show", CallKind::Query)).unwrap().reply.unwrap_err();
+    assert_eq!(reject.error_code, 207);
+    let reject = network.call(call(canister, "add", CallKind::Update)).unwrap().reply.unwrap_err();
+    assert_eq!(reject.error_code, 207);
+}

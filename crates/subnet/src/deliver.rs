@@ -191,6 +191,7 @@ impl Subnet {
         message: &Message<'_>,
         journal: &mut Journal,
     ) -> Result<Outcome, Error> {
+        self.charge_upkeep(id)?;
         let canister = self.awake(id)?.ok_or_else(|| Error::damaged("a canister that was there is gone"))?;
         let result = match journal.parts() {
             Some((store, change)) => canister.execute_into(message, store, change),

@@ -73,6 +73,7 @@ impl Subnet {
         }
         let time_nanos = self.time_nanos;
         let waiting = self.parties.get(&id).map_or(0, |party| party.mailbox.ingress_count());
+        self.charge_upkeep(id)?;
         let ingress_price = self.engine.subnet().prices.ingress((call.method.len() + call.arg.len()) as u64);
         let Some(canister) = self.awake(id)? else { return Ok(Some(no_such_canister(id))) };
         if let Some(reject) = not_running(id, canister.system().settings.run_state) {

@@ -27,6 +27,7 @@ mod snapshot_transfer;
 mod snapshots;
 mod subnet;
 mod twin;
+mod upkeep;
 
 pub use bedstone_engine as engine;
 pub use certificate::subnet_info;

@@ -39,6 +39,9 @@ impl Subnet {
     ) -> Result<(), Error> {
         let (id, controllers) = (system.id, system.controllers.clone());
         let mut canister = Box::new(Canister::new(&self.engine, system)?);
+        if self.costs_upkeep() {
+            canister.system_mut().settings.paid_until_nanos = self.time_nanos;
+        }
         journal.save(&mut canister)?;
         if let Some((_, change)) = journal.parts() {
             self.put_head(change);

@@ -349,6 +349,7 @@ impl Subnet {
             let status = CanisterStatus::new(&summary.system, summary.module_hash, heap_bytes, stable_bytes);
             return Ok(Some(status));
         }
+        self.charge_upkeep(id)?;
         Ok(self.awake(id)?.map(|canister| {
             let module_hash = canister.module().map(|module| module.hash());
             let heap_bytes = (0..canister.memory_count()).map(|index| canister.memory_bytes(index)).sum();
