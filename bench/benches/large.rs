@@ -60,7 +60,7 @@ impl Subject {
             Canister::new(engine, SystemState::new(Principal::from_slice(&ID), Vec::new())).unwrap();
         let mut subject = Self { name, store, canister, module };
         subject.install(InstallMode::Install);
-        subject.send("grow", mib * MIB >> 16);
+        subject.send("grow", (mib * MIB) >> 16);
         for at in (0..filled).step_by(64) {
             subject.send("fill", at * MIB);
         }
