@@ -149,11 +149,11 @@ pub struct LogRecord {
     pub index: u64,
     /// Time of the message that wrote it.
     pub time_nanos: u64,
-    /// At most [`LOG_CONTENT_BYTES_MAX`] bytes.
+    /// At most 4,056 bytes.
     pub content: Vec<u8>,
 }
 
-/// A canister's log: the newest records, [`LOG_BYTES_MAX`] bytes in all.
+/// A canister's log: the newest records, 4 KiB in all, overhead included.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     records: VecDeque<LogRecord>,

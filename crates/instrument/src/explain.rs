@@ -1,6 +1,6 @@
 //! What the rewriter did to a module, item by item, for people who want to see it.
 //!
-//! Gathered only on request ([`explain`](crate::explain)); [`Manifest`](crate::Manifest) has the sums.
+//! Gathered only on request ([`explain`](fn@crate::explain)); [`Manifest`](crate::Manifest) has the sums.
 
 use std::collections::HashMap;
 
