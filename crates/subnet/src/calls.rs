@@ -218,6 +218,11 @@ pub(crate) struct Party {
 }
 
 impl Party {
+    /// Whether there is nothing to remember.
+    pub fn is_idle(&self) -> bool {
+        self.mailbox.is_empty() && self.contexts.is_empty() && self.open_calls.is_empty() && !self.is_ready
+    }
+
     /// How many calls to each canister wait.
     pub fn open_calls_by_callee(&self) -> BTreeMap<Principal, u32> {
         let mut counts = BTreeMap::new();

@@ -5,7 +5,7 @@
 //! - A context is in the map while it waits for answers, and only then.
 //! - Cycles are conserved: attached ones are with the caller, in a letter, in a context, or accepted.
 
-use bedstone_engine::store::{Change, Room, Store};
+use bedstone_engine::store::Room;
 use bedstone_engine::{
     CallInfo, Callback, Entry, Error, LowWasmMemoryHook, Message, Outcome, OutgoingCall, Principal, Response,
     RunState,
@@ -154,8 +154,12 @@ impl Subnet {
             return Ok(0);
         };
         journal.delete_open_call(answer.open_call);
-        if let Some(count) = canister.system_mut().open_calls.get_mut(&open.callee) {
+        let open_calls = &mut canister.system_mut().open_calls;
+        if let Some(count) = open_calls.get_mut(&open.callee) {
             *count -= 1;
+            if *count == 0 {
+                open_calls.remove(&open.callee);
+            }
         }
         let party = self.parties.get_mut(&id).expect("it had an open call");
         let mut context = party.contexts.remove(&open.context).expect("an open call has a context");
@@ -383,6 +387,3 @@ pub(crate) fn not_running(id: Principal, state: RunState) -> Option<Reject> {
         RunState::Stopped => Some(Reject::new(508, format!("Canister {id} is stopped"))),
     }
 }
-
-/// Used by the store's side of things only.
-pub(crate) type Keeping<'a> = Option<(&'a Store, &'a mut Change)>;

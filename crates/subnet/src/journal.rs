@@ -17,7 +17,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::calls::{CallId, Context, Letter, OpenCall, Origin, Sent};
-use crate::deliver::Keeping;
 use crate::management::Waiting;
 use crate::subnet::Subnet;
 
@@ -40,7 +39,8 @@ impl Journal {
         }))
     }
 
-    pub fn parts(&mut self) -> Keeping<'_> {
+    /// The store and the change.
+    pub fn parts(&mut self) -> Option<(&Store, &mut Change)> {
         self.0.as_mut().map(|(store, change)| (&*store, change))
     }
 

@@ -7,6 +7,8 @@
 //! - A canister whose heartbeat never ends cannot keep messages from their turn: they have the round's instructions for
 //!   themselves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bedstone_engine::{Entry, Error, LowWasmMemoryHook, Principal, SystemState};
 
 use crate::subnet::Subnet;
@@ -25,6 +27,39 @@ pub struct Round {
     pub tasks: u64,
     /// Whether messages wait for the next round.
     pub is_cut_off: bool,
+}
+
+/// When global timers fire, by canister and by time: a round looks only at those that are due.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timers {
+    by_canister: BTreeMap<Principal, u64>,
+    by_time: BTreeSet<(u64, Principal)>,
+}
+
+impl Timers {
+    /// Sets a canister's timer, in nanoseconds since 1970; 0 = never.
+    fn set(&mut self, id: Principal, at: u64) {
+        let before = if at == 0 { self.by_canister.remove(&id) } else { self.by_canister.insert(id, at) };
+        if before == Some(at) {
+            return;
+        }
+        if let Some(before) = before {
+            self.by_time.remove(&(before, id));
+        }
+        if at > 0 {
+            self.by_time.insert((at, id));
+        }
+    }
+
+    /// Canisters whose timers are due, the earliest first.
+    fn due(&self, now: u64) -> Vec<Principal> {
+        self.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+    }
+
+    /// When the next one fires.
+    fn next(&self) -> Option<u64> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
 }
 
 impl Subnet {
@@ -57,8 +92,13 @@ impl Subnet {
         } else {
             self.take_turn(id)
         };
-        if self.parties.get(&id).is_some_and(|party| !party.mailbox.is_empty()) {
-            self.ready(id);
+        match self.parties.get(&id) {
+            Some(party) if !party.mailbox.is_empty() => self.ready(id),
+            // Letters to ids that nobody has must not pile up as parties.
+            Some(party) if party.is_idle() && !self.canisters.contains_key(&id) => {
+                self.parties.remove(&id);
+            }
+            _ => {}
         }
         let Some(instructions) = worked? else { return Ok(0) };
         round.messages += 1;
@@ -84,9 +124,7 @@ impl Subnet {
             run(self, id, Entry::LowWasmMemory)?;
         }
         let now = self.time_nanos;
-        let due: Vec<Principal> =
-            self.timers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
-        for id in due {
+        for id in self.timers.due(now) {
             run(self, id, Entry::GlobalTimer)?;
         }
         for id in self.heartbeats.iter().copied().collect::<Vec<_>>() {
@@ -103,10 +141,8 @@ impl Subnet {
         };
         let is_hooked = canister.system().settings.low_wasm_memory_hook == LowWasmMemoryHook::Ready;
         let is_hooked = is_hooked && canister.has_method(Entry::LowWasmMemory);
-        match canister.system().global_timer {
-            0 => drop(self.timers.remove(&id)),
-            at => drop(self.timers.insert(id, at)),
-        }
+        let timer = canister.system().global_timer;
+        self.timers.set(id, timer);
         if is_hooked {
             self.hooks.insert(id);
         } else {
@@ -117,9 +153,7 @@ impl Subnet {
 
     /// Notes what a canister that is in the store only wants to be woken for.
     pub(crate) fn watch_system(&mut self, id: Principal, system: &SystemState) {
-        if system.global_timer > 0 {
-            self.timers.insert(id, system.global_timer);
-        }
+        self.timers.set(id, system.global_timer);
         if system.settings.low_wasm_memory_hook == LowWasmMemoryHook::Ready {
             self.hooks.insert(id);
         }
@@ -146,15 +180,50 @@ impl Subnet {
 
     /// A canister is gone.
     pub(crate) fn forget(&mut self, id: Principal) {
-        self.timers.remove(&id);
+        self.timers.set(id, 0);
         self.hooks.remove(&id);
         self.heartbeats.remove(&id);
     }
 
     /// When something happens next without anybody's doing, in nanoseconds since 1970.
     pub fn next_event_nanos(&self) -> Option<u64> {
-        let timer = self.timers.values().min().copied();
+        let timer = self.timers.next();
         let deadline = self.deadlines.first().map(|(at, _, _)| *at);
         timer.into_iter().chain(deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bedstone_engine::EngineConfig;
+
+    use super::*;
+    use crate::calls::{Answer, Letter};
+    use crate::journal::Journal;
+    use crate::subnet::SubnetConfig;
+
+    #[test]
+    fn timers_are_due_in_the_order_of_their_times() {
+        let [a, b, c] = [1, 2, 3].map(|byte| Principal::from_slice(&[byte]));
+        let mut timers = Timers::default();
+        for (id, at) in [(a, 30), (b, 10), (c, 20), (a, 5), (c, 0), (b, 10)] {
+            timers.set(id, at);
+        }
+        assert_eq!((timers.due(4), timers.due(10), timers.next()), (vec![], vec![a, b], Some(5)));
+        timers.set(a, 0);
+        timers.set(b, 0);
+        assert_eq!((timers.due(u64::MAX), timers.next()), (vec![], None));
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_ids_that_nobody_has() {
+        let mut subnet = Subnet::new(&SubnetConfig::new(EngineConfig::default(), 1)).unwrap();
+        for byte in 0..100 {
+            let letter = Letter::Answer(Answer { open_call: 0, refund: 0, payload: Ok(Vec::new()) });
+            let nobody = Principal::from_slice(&[byte, 1]);
+            subnet.send(Principal::anonymous(), nobody, letter, &mut Journal::begin(None));
+        }
+        assert_eq!(subnet.tick().unwrap().messages, 100);
+        assert!(subnet.parties.is_empty());
     }
 }

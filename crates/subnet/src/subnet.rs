@@ -19,6 +19,7 @@ use crate::ingress::Status;
 use crate::journal::Journal;
 use crate::management::{Actor, ChunkStores, Histories, Outcalls, Randomness, Waiting};
 use crate::reject::{Failure, Reject};
+use crate::round::Timers;
 use crate::saved::Slot;
 use crate::snapshots::Snapshots;
 use crate::twin::Images;
@@ -159,7 +160,7 @@ pub struct Subnet {
     /// Messages from outside that nobody has asked for since they were answered, and those not answered.
     pub(crate) ingress: BTreeMap<CallId, Status>,
     /// When global timers fire.
-    pub(crate) timers: BTreeMap<Principal, u64>,
+    pub(crate) timers: Timers,
     /// Canisters whose low-memory hook is ready.
     pub(crate) hooks: BTreeSet<Principal>,
     /// Canisters that have a heartbeat.
@@ -207,7 +208,7 @@ impl Subnet {
             ready: VecDeque::new(),
             last_call: 0,
             ingress: BTreeMap::new(),
-            timers: BTreeMap::new(),
+            timers: Timers::default(),
             hooks: BTreeSet::new(),
             heartbeats: BTreeSet::new(),
             stops: BTreeMap::new(),
