@@ -1,4 +1,4 @@
-//! Random stable reads, writes and grows against a plain vector.
+//! Random stable reads, writes and grows, of lengths known and unknown to the compiler, against a plain vector.
 //!
 //! A fixed canister interprets its argument as a list of operations. The model predicts stable memory, what the reads
 //! leave in the heap, the first trap, and the pages charged.
@@ -8,8 +8,27 @@ use bedstone_engine::{CallInfo, Canister, Entry, Message, Outcome, Principal, Re
 use crate::Numbers;
 use crate::canister::{MODES, Seen, install};
 
+/// Lengths for which there is an access with that length as a constant.
+const CONSTANTS: [u64; 19] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65];
+
 /// Operations of 32 bytes from address 4096 on: kind, three operands. Reads go to the heap from 128 KiB on, writes come
-/// from there. The argument has at most 64 of them; `run` performs them and replies, kind 3 traps.
+/// from there. The argument has at most 64 of them; `run` performs them and replies, kind 3 traps. Kinds 4 and 5 are reads
+/// and writes of one of [`CONSTANTS`] bytes.
+fn interpreter() -> String {
+    let accesses = [(4, "$read"), (5, "$write")].map(|(kind, function)| {
+        let cases = CONSTANTS.map(|len| {
+            format!(
+                "(if (i64.eq (i64.load offset=24 (local.get $at)) (i64.const {len}))
+                  (then (call {function} (i64.load offset=8 (local.get $at)) (i64.load offset=16 (local.get $at))
+                    (i64.const {len}))))"
+            )
+        });
+        format!("(if (i64.eq (local.get $kind) (i64.const {kind})) (then {}))", cases.concat())
+    });
+    INTERPRETER.replace("$constant_accesses", &accesses.concat())
+}
+
+/// See [`interpreter`].
 const INTERPRETER: &str = r#"
 (module
   (import "ic0" "msg_reply" (func $reply))
@@ -35,6 +54,7 @@ const INTERPRETER: &str = r#"
         (if (i64.eq (local.get $kind) (i64.const 2))
           (then (call $write (i64.load offset=8 (local.get $at)) (i64.load offset=16 (local.get $at))
             (i64.load offset=24 (local.get $at)))))
+        $constant_accesses
         (if (i64.eq (local.get $kind) (i64.const 3)) (then unreachable))
         (local.set $at (i32.add (local.get $at) (i32.const 32)))
         (br $next)))
@@ -54,7 +74,7 @@ struct Operation {
 
 /// One case: eight messages in each mode.
 pub fn run(seed: u64) -> bool {
-    let wasm = wat::parse_str(INTERPRETER).expect("the text is a module");
+    let wasm = wat::parse_str(interpreter()).expect("the text is a module");
     let mut canisters: Vec<Canister> =
         (0..MODES.len()).map(|mode| install(mode, &wasm).expect("a valid module").0).collect();
     let mut numbers = Numbers::new(seed);
@@ -124,8 +144,8 @@ impl Model {
                     self.stable.resize(self.stable.len() + a as usize * WASM_PAGE, 0);
                     Ok(())
                 }
-                1 => self.copy(a, b, len, false),
-                2 => self.copy(b, a, len, true).inspect(|()| {
+                1 | 4 => self.copy(a, b, len, false),
+                2 | 5 => self.copy(b, a, len, true).inspect(|()| {
                     if len > 0 {
                         written.extend(a / 4096..=(a + len - 1) / 4096);
                     }
@@ -188,6 +208,8 @@ fn operations(numbers: &mut Numbers, mut stable: u64) -> Vec<Operation> {
             1 => [heap, at, len],
             _ => [at, heap, len],
         };
+        let constant = (1..=2).contains(&kind) && CONSTANTS.contains(&len) && numbers.below(2) == 0;
+        let kind = if constant { kind + 3 } else { kind };
         if kind == 0 {
             stable += operands[0] * WASM_PAGE as u64;
         }

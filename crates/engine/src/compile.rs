@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use bedstone_instrument::{Config, Counter, Manifest, StableAccess, instrument, limits};
+use bedstone_instrument::{Config, Counter, Manifest, StableAccess, Tracker, instrument, limits};
 use sha2::{Digest, Sha256};
 use wasmtime::{InstancePre, Linker};
 
@@ -31,6 +31,8 @@ pub struct EngineConfig {
     pub usual_host_functions: bool,
     /// Where the instruction counter is kept.
     pub counter: Counter,
+    /// How written pages are found.
+    pub tracker: Tracker,
     /// How many instructions an execution may use.
     pub instructions: InstructionLimits,
     /// Whether modules may declare several memories, which the IC refuses. Each is committed, rolled back, saved and, on an
@@ -218,8 +220,8 @@ impl Engine {
 
 impl Inner {
     fn compile(&self, wasm: &[u8], counter: Counter) -> Result<Compiled, Error> {
-        let EngineConfig { stable, allow_multi_memory, .. } = self.config;
-        let config = Config { stable, counter, allow_multi_memory, ..Config::default() };
+        let EngineConfig { stable, tracker, allow_multi_memory, .. } = self.config;
+        let config = Config { stable, counter, tracker, allow_multi_memory, ..Config::default() };
         let (rewritten, manifest) = instrument(wasm, &config).map_err(Error::invalid_module)?;
         let module = wasmtime::Module::new(&self.engine, &rewritten).map_err(Error::machine)?;
         let pre = self.linkers[usize::from(manifest.memory64())]
@@ -252,7 +254,7 @@ impl Module {
 
     /// The form that counts exactly through traps; compiled when first asked for.
     pub(crate) fn exact(&self) -> Result<&Compiled, Error> {
-        if self.main.counter == Counter::Global {
+        if self.main.counter != Counter::Threaded {
             return Ok(&self.main);
         }
         if let Some(exact) = self.exact.get() {

@@ -144,7 +144,14 @@ impl Installed {
     pub fn run(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Run, Error> {
         let mut run = self.run_once(job, system)?;
         if !run.ended.exact && self.module.main.counter == Counter::Threaded {
-            run.ended.used = self.count_again(job, system)?;
+            let again = self.count_again(job, system)?;
+            run.ended.used = again.used;
+            // In that form each stable access is a call, which a backtrace shows. Its stack may reach further.
+            if let (Some(fault), Some(same)) = (&mut run.ended.fault, again.fault)
+                && fault.code == same.code
+            {
+                *fault = same;
+            }
         }
         Ok(run)
     }
@@ -160,8 +167,8 @@ impl Installed {
         Ok(collect(live, ended?))
     }
 
-    /// Repeats a trapped run in the exact form, from the state at its start; the instructions it used.
-    fn count_again(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<u64, Error> {
+    /// Repeats a trapped run in the exact form, from the state at its start.
+    fn count_again(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Ended, Error> {
         self.roll_back_stage()?;
         let mut exact = match self.exact.take() {
             Some(exact) => exact,
@@ -179,7 +186,7 @@ impl Installed {
         if !exact.restore_globals()? {
             self.exact = Some(exact);
         }
-        Ok(ended?.used)
+        ended
     }
 
     fn exchange_touched(&mut self, other: &mut Live) {

@@ -56,7 +56,7 @@ const fn mutant_is_active(_: &str) -> bool {
 
 pub use aside::QueryAside;
 pub use bedstone_instrument::entry_points::Visibility as MetadataVisibility;
-pub use bedstone_instrument::{Counter, Manifest, StableAccess};
+pub use bedstone_instrument::{Counter, Manifest, StableAccess, Tracker};
 pub use bedstone_store as store;
 pub use canister::Canister;
 pub use commit::{CANISTER_KEYS, Summary};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bedstone_engine::{
     CallInfo, Callback, Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation,
-    InstructionLimits, Message, Module, Outcome, Principal, Response, StableAccess, SystemState,
+    InstructionLimits, Message, Module, Outcome, Principal, Response, StableAccess, SystemState, Tracker,
 };
 
 /// All ways to run a canister that must not be told apart.
@@ -21,6 +21,7 @@ const fn config(stable: StableAccess, usual_host_functions: bool, counter: Count
         stable,
         usual_host_functions,
         counter,
+        tracker: Tracker::Barrier,
         instructions: InstructionLimits::IC,
         allow_multi_memory: false,
     }

@@ -15,7 +15,7 @@ use crate::entry_points::{EntryPoints, MetadataSection};
 pub const INJECTED: &str = "bedstone:";
 
 /// Version of everything in this file; part of the key of every compiled artefact.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Bytes in an operating-system page, the unit of tracking and of the IC's page charges.
 pub const PAGE_BYTES: u64 = 4096;
@@ -52,8 +52,12 @@ pub mod tracking {
     const GLOBALS_BYTES: u64 = 1 << 20;
     /// Bytes per saved global.
     pub const GLOBAL_BYTES: u64 = 16;
-    /// Bytes of the stable map: one per page of 500 GiB.
-    pub const STABLE_MAP_BYTES: u64 = STABLE_WASM_PAGES_MAX * WASM_PAGE_BYTES / PAGE_BYTES;
+    /// Pages of stable memory that the map has bytes for, rounded up to a power of two, so that a shift tells whether an
+    /// offset has its byte.
+    pub const STABLE_MAP_PAGES: u64 =
+        (STABLE_WASM_PAGES_MAX * WASM_PAGE_BYTES / PAGE_BYTES).next_power_of_two();
+    /// Bytes of the stable map: one per page, and one for the page after the last, on which an access may end.
+    pub const STABLE_MAP_BYTES: u64 = STABLE_MAP_PAGES + 1;
     /// Bit of a stable-map byte: the page was written in this message.
     pub const STABLE_TOUCHED_WRITTEN: u8 = 1;
     /// Bit of a stable-map byte: the page was accessed in this message. Set with every `WRITTEN`.
@@ -167,6 +171,21 @@ pub enum Counter {
     /// so the engine runs a trapped message again with [`Counter::Global`].
     #[default]
     Threaded,
+    /// Nowhere: nothing is charged and nothing ends for want of instructions. Only to measure what counting costs.
+    None,
+}
+
+/// How it is found out which pages of its memories a message wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tracker {
+    /// The code marks each page before it writes it.
+    #[default]
+    Barrier,
+    /// Pages are write-protected; the engine notes those at whose first write the processor faults. The code marks
+    /// nothing, except before system functions that write the heap.
+    Fault,
+    /// Not at all: no page is marked, charged or kept for taking it back. Only to measure what tracking costs.
+    None,
 }
 
 /// What the engine must know about a rewritten module.

@@ -20,9 +20,11 @@ use wasm_encoder::{
 
 use wasmparser::RefType as ParsedRefType;
 
+use crate::Config;
 use crate::abi::tracking::TrackingLayout;
 use crate::abi::{
     Counter, DeclaredMemory, INJECTED, Names, SLOW_CALLS, STABLE_WASM_PAGES_MAX, SlowCall, StableAccess,
+    Tracker,
 };
 use crate::body::CodeBytes;
 use crate::entry_points::EntryPoints;
@@ -106,6 +108,7 @@ impl Helpers {
 pub(crate) struct Layout {
     pub counter: Counter,
     pub stable: StableAccess,
+    pub tracker: Tracker,
     /// The canister's own memories, by index.
     pub memories: Vec<DeclaredMemory>,
     pub has_heap: bool,
@@ -135,7 +138,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub fn new(info: &ModuleInfo<'_>, counter: Counter, stable: StableAccess, types: &mut Types) -> Self {
+    /// The layout of a module's rewritten form, whose counter is kept in `counter` whatever the configuration says.
+    pub fn new(info: &ModuleInfo<'_>, counter: Counter, config: &Config, types: &mut Types) -> Self {
+        let Config { stable, tracker, .. } = *config;
         let count = |length: usize| u32::try_from(length).expect("the parser bounds every index space");
         let own = count(info.memories.len());
         let native = u32::from(stable == StableAccess::Native);
@@ -148,6 +153,7 @@ impl Layout {
         Self {
             counter,
             stable,
+            tracker,
             has_heap: own > 0,
             memory64: info.memory64(),
             tracking: TrackingLayout::new(&memories),
@@ -181,6 +187,11 @@ impl Layout {
             local: params,
             out_of_instructions: self.helpers.out_of_instructions,
         }
+    }
+
+    /// Whether code that writes the canister's memories marks what it writes.
+    pub fn marks(&self) -> bool {
+        self.tracker == Tracker::Barrier
     }
 
     /// Index of the first local after the parameters, the counter among them.

@@ -21,7 +21,7 @@
 //!   (import "ic0" "stable64_write" (func (param i64 i64 i64)))     ;; kept, never called
 //!   (memory 1)                                                     ;; 0: the canister's own
 //!   (memory i64 0 8192000)                                         ;; 1: stable memory
-//!   (memory 2080 2080)                                             ;; 2: tracking
+//!   (memory 2129 2129)                                             ;; 2: tracking
 //!   (global $counter (export "bedstone:counter") (mut i64) (i64.const 0))
 //!   (func (export "canister_update t")
 //!     …charge 9…
@@ -61,7 +61,7 @@ use std::collections::HashMap;
 
 use wasm_encoder::{InstructionSink, ValType};
 
-pub use abi::{Counter, Manifest, StableAccess};
+pub use abi::{Counter, Manifest, StableAccess, Tracker};
 pub use cost::CostTable;
 pub use error::{Error, ErrorKind};
 pub use explain::Explanation;
@@ -80,6 +80,8 @@ pub struct Config {
     pub stable: StableAccess,
     /// Where the instruction counter is kept.
     pub counter: Counter,
+    /// How written pages are found.
+    pub tracker: Tracker,
     /// The price list.
     pub prices: CostTable,
     /// Whether a module may declare several memories. The IC refuses such modules; here they are a preview of declared
@@ -94,6 +96,7 @@ impl Default for Config {
         Self {
             stable: StableAccess::default(),
             counter: Counter::default(),
+            tracker: Tracker::default(),
             prices: CostTable::ic_2025_10(),
             allow_multi_memory: false,
             revalidate: true,
@@ -133,14 +136,14 @@ fn rewrite(
     let info = parse::parse(wasm)?;
     let mut types = Types::new(&info);
     let counter = counter_form(&info, config.counter);
-    let layout = Layout::new(&info, counter, config.stable, &mut types);
+    let layout = Layout::new(&info, counter, config, &mut types);
 
     let mut rewriter = body::BodyRewriter::new(&info, &layout, &config.prices, types, explain);
     let (entry_points, metadata) =
         validate::validate(&info, config.allow_multi_memory, |body| rewriter.rewrite(body))?;
     let body::Rewritten { mut types, mut code, stats, notes } = rewriter.finish()?;
     let function_types = match counter {
-        Counter::Global => info.functions.clone(),
+        Counter::Global | Counter::None => info.functions.clone(),
         Counter::Threaded => info.functions.iter().map(|ty| types.threaded(&info, *ty)).collect(),
     };
     let globals = globals::mutable(&info);
@@ -207,7 +210,7 @@ fn rewrite(
 fn counter_form(info: &ModuleInfo<'_>, wanted: Counter) -> Counter {
     const MOST: usize = 1000;
     let full = info.types.iter().any(|ty| ty.params().len() >= MOST || ty.results().len() >= MOST);
-    if full { Counter::Global } else { wanted }
+    if full && wanted == Counter::Threaded { Counter::Global } else { wanted }
 }
 
 fn active_data(info: &ModuleInfo<'_>) -> Vec<ActiveData> {
@@ -350,7 +353,7 @@ fn wrappers(
         .zip(&info.imported_functions)
         .map(|(index, import)| {
             let type_index = match layout.counter {
-                Counter::Global => import.type_index,
+                Counter::Global | Counter::None => import.type_index,
                 Counter::Threaded => types.threaded(info, import.type_index),
             };
             let body = match import.api.name {
@@ -403,7 +406,7 @@ fn entry_wrappers(
     added: &mut Vec<AddedFunction>,
 ) -> HashMap<u32, u32> {
     let mut wrappers = HashMap::new();
-    if layout.counter == Counter::Global {
+    if layout.counter != Counter::Threaded {
         return wrappers;
     }
     let type_index = types.intern(&[], &[]);

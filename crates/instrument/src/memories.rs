@@ -36,7 +36,7 @@ mod tests {
         for memories in ["", "(memory 1)", "(memory i64 1)", "(memory i64 1 98304)"] {
             let layout = layout(memories);
             assert!(layout.heap_maps.iter().all(|map| *map == 0), "{memories}");
-            assert_eq!((layout.globals, layout.stable_map, layout.wasm_pages), (0x40_0000, 0x50_0000, 2080));
+            assert_eq!((layout.globals, layout.stable_map, layout.wasm_pages), (0x40_0000, 0x50_0000, 2129));
         }
     }
 
@@ -47,7 +47,7 @@ mod tests {
         assert_eq!((small.globals, small.stable_map), (0x40_0000, 0x50_0000));
         let mixed = layout("(memory i64 1) (memory 1) (memory i64 1 1)");
         assert_eq!(mixed.heap_maps, [0, 0x40_0000, 0x50_0000]);
-        assert_eq!((mixed.globals, mixed.stable_map, mixed.wasm_pages), (0x90_0000, 0xa0_0000, 2160));
+        assert_eq!((mixed.globals, mixed.stable_map, mixed.wasm_pages), (0x90_0000, 0xa0_0000, 2209));
         let most = layout(&"(memory i64 0)".repeat(98));
         assert!(most.wasm_pages * 65_536 < 4 << 30);
     }

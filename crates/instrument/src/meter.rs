@@ -72,6 +72,7 @@ impl CounterAccess {
     pub fn get(&self, code: &mut InstructionSink<'_>) {
         match self.form {
             Counter::Global => code.global_get(self.global),
+            Counter::None => code.i64_const(i64::MAX),
             Counter::Threaded => code.local_get(self.local),
         };
     }
@@ -80,6 +81,7 @@ impl CounterAccess {
     pub fn set(&self, code: &mut InstructionSink<'_>) {
         match self.form {
             Counter::Global => code.global_set(self.global),
+            Counter::None => code.drop(),
             Counter::Threaded => code.local_set(self.local),
         };
     }
@@ -101,7 +103,7 @@ impl CounterAccess {
     /// Calls a function that keeps the counter the way this one does; its arguments are on the stack.
     pub fn call(&self, code: &mut InstructionSink<'_>, function: u32) {
         match self.form {
-            Counter::Global => {
+            Counter::Global | Counter::None => {
                 code.call(function);
             }
             Counter::Threaded => {
@@ -119,6 +121,9 @@ impl CounterAccess {
 
     /// How blocks are charged.
     pub fn charges(&self) -> Charges {
+        if self.form == Counter::None {
+            return Charges::default();
+        }
         let write = |write: &dyn Fn(&mut InstructionSink<'_>)| {
             let mut code = Vec::new();
             write(&mut InstructionSink::new(&mut code));
@@ -140,6 +145,9 @@ impl CounterAccess {
 
     /// Charges the i64 in local `cost`, read as unsigned, with a test. A cost of 2⁶³ or more always fails.
     pub fn charge_checked(&self, code: &mut InstructionSink<'_>, cost: u32) {
+        if self.form == Counter::None {
+            return;
+        }
         // new | cost | old is negative exactly if one of them is; from non-negative operands the subtraction
         // cannot overflow, and a counter already below zero has failed anyway.
         self.get(code);
@@ -161,7 +169,9 @@ impl CounterAccess {
     }
 }
 
-/// The code that charges a block, which differs from block to block in one number only.
+/// The code that charges a block, which differs from block to block in one number only; all empty where nothing is
+/// charged.
+#[derive(Default)]
 pub(crate) struct Charges {
     /// Before the cost.
     before: Vec<u8>,
@@ -174,7 +184,7 @@ pub(crate) struct Charges {
 impl Charges {
     /// Charges a block.
     pub fn charge_block(&self, code: &mut Vec<u8>, cost: u64, start: BlockStart) {
-        if cost > 0 {
+        if cost > 0 && !self.before.is_empty() {
             code.extend_from_slice(&self.before);
             InstructionSink::new(code).i64_const(cost.cast_signed());
             code.extend_from_slice(&self.after);

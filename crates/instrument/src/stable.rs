@@ -1,18 +1,24 @@
 //! The stable-memory functions, native: what each `ic0.stable*` call becomes.
 //!
-//! `stable64_size` is `memory.size` on the injected memory. `stable64_read` and `stable64_write` are injected functions
-//! with two paths. The **fast path** serves accesses of 1 to 64 bytes that are in bounds, affordable, and on pages that
-//! this message has touched in that way before; three branches decide that, then a ladder of loads and stores copies:
+//! `stable64_size` is `memory.size` on the injected memory. `stable64_read` and `stable64_write` have two paths. The **fast
+//! path** serves accesses of 1 to 64 bytes that are affordable and on pages that this message has touched in that way
+//! before; two branches decide that, then loads and stores copy. Where the length is a constant, as it nearly always is,
+//! the fast path stands at the call site:
 //!
 //! ```wat
-//! (func $stable64_read (param $dst i64) (param $off i64) (param $len i64)
-//!   (block $slow
-//!     (br_if $slow … any of: len - 1 ≥ 64, off + len beyond the end, instructions short, dst ≥ 2³² …)
-//!     (br_if $slow (i32.eqz (i32.and (load8 map[off >> 12]) (load8 map[(off + len - 1) >> 12]))))
-//!     …charge, mark the destination, load head and tail, store tail, store head…
-//!     (return))
-//!   (call $stable64_read_slow (local.get $dst) (local.get $off) (local.get $len)))
+//! ;; before                                  ;; after
+//! (call $stable64_read                       (block $done (block $slow
+//!   (local.get $dst) (local.get $off)          (br_if $slow … any of: instructions short, off ≥ 2³⁹, dst ≥ 2³² …)
+//!   (i64.const 8))                             (br_if $slow (i32.eqz (i32.and (load8 map[off >> 12])
+//!                                                                             (load8 map[(off + 7) >> 12]))))
+//!                                              …charge, mark the destination…
+//!                                              (i64.store $dst (i64.load (memory $stable) $off))
+//!                                              (br $done))
+//!                                              (call $stable64_read_slow $dst $off (i64.const 8)))
 //! ```
+//!
+//! Otherwise it is an injected function, in which a ladder of loads and stores copies. There is no test of the bounds: a
+//! page that was touched lies inside stable memory, which consists of whole pages.
 //!
 //! The **slow path** is the specification, step by step, and ends in `memory.copy`.
 //!
@@ -24,10 +30,11 @@
 
 use wasm_encoder::{BlockType, InstructionSink, ValType};
 
-use crate::abi::{SlowCall, TrapCode, WASM_PAGE_BYTES, tracking};
+use crate::abi::{Counter, SlowCall, StableAccess, Tracker, TrapCode, WASM_PAGE_BYTES, tracking};
 use crate::cost::CostTable;
 use crate::encode::{Layout, at};
 use crate::limits;
+use crate::meter::CounterAccess;
 use crate::tracking::push_page;
 
 /// Which way an access copies.
@@ -39,9 +46,11 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// Largest access of the fast path. The ladder's last rung loads and stores four vectors of 16 bytes.
+/// Largest access of the fast path: four vectors of 16 bytes.
 const FAST_BYTES: u64 = 64;
 const FAST_SHIFT: i64 = FAST_BYTES.trailing_zeros() as i64;
+/// Offsets from `1 << OFFSET_SHIFT` on lie beyond every stable memory; below, each page has its byte in the map.
+const OFFSET_SHIFT: i64 = tracking::STABLE_MAP_PAGES.trailing_zeros() as i64 + 12;
 /// Highest 32-bit stable memory, in Wasm pages: 4 GiB.
 const WASM_PAGES_32: i64 = 65_536;
 
@@ -72,7 +81,126 @@ fn push_stable_bytes(code: &mut InstructionSink<'_>, layout: &Layout) {
     code.i64_const(WASM_PAGE_BYTES.trailing_zeros().into()).i64_shl();
 }
 
-/// Local types and body of the fast path.
+/// Locals of a fast path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FastLocals {
+    /// Offset in stable memory, i64.
+    pub stable: u32,
+    /// Address in the heap as the canister passed it, i64.
+    pub heap: u32,
+    /// The same in the heap's address type; may be `heap` where that is i64.
+    pub address: u32,
+    /// What is left after the charge, i64.
+    pub charged: u32,
+}
+
+/// How many bytes a fast path copies.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    /// From 1 to [`FAST_BYTES`].
+    Constant(u64),
+    /// An i64 local.
+    Local(u32),
+}
+
+/// One fast path.
+struct Fast<'a> {
+    direction: Direction,
+    length: Length,
+    locals: FastLocals,
+    counter: CounterAccess,
+    layout: &'a Layout,
+}
+
+impl Fast<'_> {
+    /// Branches to the innermost block unless the access is small, affordable, and on pages touched before in that way.
+    /// Then charges, marks and copies.
+    fn emit(&self, code: &mut InstructionSink<'_>, fixed_charge: i64) {
+        let Self { locals, counter, layout, .. } = self;
+        // One word that is zero if the way is free.
+        counter.get(code);
+        if let Length::Local(len) = self.length {
+            code.local_get(len).i64_sub().i64_const(fixed_charge);
+        } else {
+            code.i64_const(fixed_charge + self.constant_bytes());
+        }
+        code.i64_sub().local_tee(locals.charged).i64_const(63).i64_shr_u();
+        code.local_get(locals.stable).i64_const(OFFSET_SHIFT).i64_shr_u().i64_or();
+        if let Length::Local(len) = self.length {
+            code.local_get(len).i64_const(1).i64_sub().i64_const(FAST_SHIFT).i64_shr_u().i64_or();
+        }
+        // A 64-bit heap has at most 2³³ bytes; what lies between its end and that traps by itself, as it should.
+        code.local_get(locals.heap).i64_const(if layout.memory64 { 40 } else { 32 }).i64_shr_u().i64_or();
+        code.i64_const(0).i64_ne().br_if(0);
+        if layout.tracker == Tracker::None {
+            self.branch_if_beyond(code);
+        } else {
+            self.branch_unless_touched(code);
+        }
+        code.local_get(locals.charged);
+        counter.set(code);
+        if locals.address != locals.heap {
+            code.local_get(locals.heap).i32_wrap_i64().local_set(locals.address);
+        }
+        if self.direction == Direction::Read && layout.marks() {
+            crate::barrier::emit_mark(code, layout, 0, locals.address, 0);
+        }
+        self.copy(code);
+    }
+
+    fn constant_bytes(&self) -> i64 {
+        match self.length {
+            Length::Constant(bytes) => bytes.cast_signed(),
+            Length::Local(_) => 0,
+        }
+    }
+
+    /// Pushes the offset of the access's last byte.
+    fn push_last(&self, code: &mut InstructionSink<'_>) {
+        code.local_get(self.locals.stable);
+        match self.length {
+            Length::Constant(bytes) => code.i64_const(bytes.cast_signed() - 1).i64_add(),
+            Length::Local(len) => code.local_get(len).i64_add().i64_const(1).i64_sub(),
+        };
+    }
+
+    /// A page that was touched lies inside stable memory, so its byte tells of the bounds as well.
+    fn branch_unless_touched(&self, code: &mut InstructionSink<'_>) {
+        let map = at(self.layout.tracking_memory, self.layout.tracking.stable_map, 0);
+        push_page(code, self.locals.stable);
+        code.i32_load8_u(map);
+        if !matches!(self.length, Length::Constant(1)) {
+            self.push_last(code);
+            code.i64_const(12).i64_shr_u().i32_wrap_i64().i32_load8_u(map).i32_and();
+        }
+        if self.direction == Direction::Write {
+            code.i32_const(tracking::STABLE_TOUCHED_WRITTEN.into()).i32_and();
+        }
+        code.i32_eqz().br_if(0);
+    }
+
+    /// Without a map: the bounds themselves.
+    fn branch_if_beyond(&self, code: &mut InstructionSink<'_>) {
+        self.push_last(code);
+        push_stable_bytes(code, self.layout);
+        code.i64_ge_u().br_if(0);
+    }
+
+    fn copy(&self, code: &mut InstructionSink<'_>) {
+        let heap = Side { memory: 0, base: self.locals.address, is_64: self.layout.memory64 };
+        let stable = Side { memory: self.layout.stable_memory, base: self.locals.stable, is_64: true };
+        let (from, to) = match self.direction {
+            Direction::Read => (stable, heap),
+            Direction::Write => (heap, stable),
+        };
+        match self.length {
+            Length::Constant(bytes) => copy_pieces(code, from, to, &pieces(bytes)),
+            Length::Local(len) => Ladder { from, to, len }.emit(code),
+        }
+    }
+}
+
+/// Local types and body of the function with the fast path.
 pub(crate) fn access_body(
     direction: Direction,
     layout: &Layout,
@@ -80,69 +208,24 @@ pub(crate) fn access_body(
 ) -> (Vec<ValType>, Vec<u8>) {
     let access = Access::new(direction);
     let first = layout.first_local(3);
-    let (charged, room, heap, tail) = (first, first + 1, first + 2, first + 3);
-    let vectors = first + 4;
-    let heap_type = if layout.memory64 { ValType::I64 } else { ValType::I32 };
-    let mut locals = vec![ValType::I64, ValType::I64, heap_type, heap_type];
-    locals.extend([ValType::V128; 4]);
-    locals.extend([ValType::I64; 2]);
-    locals.extend([ValType::I32; 2]);
     let counter = layout.counter_in(3);
-    let map = at(layout.tracking_memory, layout.tracking.stable_map, 0);
-
+    let mut locals = vec![ValType::I64];
+    let mut address = access.heap;
+    if !layout.memory64 {
+        address = first + 1;
+        locals.push(ValType::I32);
+    }
+    let fast = Fast {
+        direction,
+        length: Length::Local(access.len),
+        locals: FastLocals { stable: access.stable, heap: access.heap, address, charged: first },
+        counter,
+        layout,
+    };
     let mut bytes = Vec::new();
     let mut code = InstructionSink::new(&mut bytes);
     code.block(BlockType::Empty);
-    // 1. One word that is zero if the access is small, affordable and in bounds. `room` is the last offset at which
-    // the access still fits; with `room` and `off` not negative, `room - off` cannot overflow.
-    counter.get(&mut code);
-    code.local_get(access.len).i64_sub().i64_const(access.fixed_charge(prices)).i64_sub().local_tee(charged);
-    push_stable_bytes(&mut code, layout);
-    code.local_get(access.len).i64_sub().local_tee(room);
-    code.local_get(access.stable).i64_sub().i64_or();
-    code.local_get(room).i64_or().local_get(access.stable).i64_or();
-    code.i64_const(63).i64_shr_u();
-    code.local_get(access.len).i64_const(1).i64_sub().i64_const(FAST_SHIFT).i64_shr_u().i64_or();
-    // A 64-bit heap has at most 2³³ bytes; what lies between its end and that traps by itself, as it should.
-    code.local_get(access.heap).i64_const(if layout.memory64 { 40 } else { 32 }).i64_shr_u().i64_or();
-    code.i64_const(0).i64_ne().br_if(0);
-    // 2. Both pages touched before, in this way.
-    push_page(&mut code, access.stable);
-    code.i32_load8_u(map);
-    code.local_get(access.stable).local_get(access.len).i64_add().i64_const(1).i64_sub();
-    code.i64_const(12).i64_shr_u().i32_wrap_i64().i32_load8_u(map).i32_and();
-    if direction == Direction::Write {
-        code.i32_const(tracking::STABLE_TOUCHED_WRITTEN.into()).i32_and();
-    }
-    code.i32_eqz().br_if(0);
-    // 3. Charge, mark, copy.
-    code.local_get(charged);
-    counter.set(&mut code);
-    code.local_get(access.heap);
-    if !layout.memory64 {
-        code.i32_wrap_i64();
-    }
-    code.local_set(heap);
-    if direction == Direction::Read {
-        crate::barrier::emit_mark(&mut code, layout, 0, heap, 0);
-    }
-    let ladder = Ladder {
-        from: match direction {
-            Direction::Read => Side { memory: layout.stable_memory, base: access.stable, is_64: true },
-            Direction::Write => Side { memory: 0, base: heap, is_64: layout.memory64 },
-        },
-        to: match direction {
-            Direction::Read => Side { memory: 0, base: heap, is_64: layout.memory64 },
-            Direction::Write => Side { memory: layout.stable_memory, base: access.stable, is_64: true },
-        },
-        len: access.len,
-        stable_tail: room,
-        heap_tail: tail,
-        vectors,
-        words: vectors + 4,
-        halves: vectors + 6,
-    };
-    ladder.emit(&mut code);
+    fast.emit(&mut code, access.fixed_charge(prices));
     counter.push_result(&mut code);
     code.return_().end();
     code.local_get(0).local_get(1).local_get(2);
@@ -150,6 +233,40 @@ pub(crate) fn access_body(
     counter.push_result(&mut code);
     code.end();
     (locals, bytes)
+}
+
+/// Whether accesses of a length known at the call site are written there. Not where the counter is in a global: that form
+/// tells where a message trapped, and there each access is to be a call, as it was.
+pub(crate) fn is_written_at_call_site(layout: &Layout, bytes: u64) -> bool {
+    layout.stable == StableAccess::Native
+        && layout.counter != Counter::Global
+        && layout.has_heap
+        && (1..=FAST_BYTES).contains(&bytes)
+}
+
+/// An access of so many bytes in place of a call; the three operands are on the stack.
+pub(crate) fn emit_at_call_site(
+    code: &mut InstructionSink<'_>,
+    direction: Direction,
+    bytes: u64,
+    locals: FastLocals,
+    counter: CounterAccess,
+    layout: &Layout,
+    prices: &CostTable,
+) {
+    let access = Access::new(direction);
+    let operands = match direction {
+        Direction::Read => [locals.heap, locals.stable],
+        Direction::Write => [locals.stable, locals.heap],
+    };
+    code.drop().local_set(operands[1]).local_set(operands[0]);
+    code.block(BlockType::Empty).block(BlockType::Empty);
+    Fast { direction, length: Length::Constant(bytes), locals, counter, layout }
+        .emit(code, access.fixed_charge(prices));
+    code.br(1).end();
+    code.local_get(operands[0]).local_get(operands[1]).i64_const(bytes.cast_signed());
+    counter.call(code, layout.helpers.slow_access(direction));
+    code.end();
 }
 
 /// One end of a copy.
@@ -161,20 +278,81 @@ struct Side {
     is_64: bool,
 }
 
-/// Copies 1 to 64 bytes with two or four accesses of one width: head and tail overlap where the length is not a
-/// multiple.
+/// Where a piece of a copy lies.
+#[derive(Debug, Clone, Copy)]
+enum Start {
+    /// So many bytes after the copy's start.
+    AfterStart(u64),
+    /// So many bytes before its end; the length is in the local.
+    BeforeEnd(i32, u32),
+}
+
+/// A load and a store of so many bytes.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    start: Start,
+    width: u64,
+}
+
+/// Pieces that cover `bytes`, 1 to [`FAST_BYTES`], ascending: of one width, the last of which may overlap its
+/// predecessor.
+fn pieces(bytes: u64) -> Vec<Piece> {
+    let width = [16, 8, 4, 2, 1].into_iter().find(|width| *width <= bytes).expect("at least one byte");
+    let last = bytes - width;
+    let starts = (0..last).step_by(width as usize).chain([last]);
+    starts.map(|start| Piece { start: Start::AfterStart(start), width }).collect()
+}
+
+/// Pushes the address of a piece; returns what is left to add in the instruction.
+fn push_address(code: &mut InstructionSink<'_>, side: Side, start: Start) -> u64 {
+    code.local_get(side.base);
+    match start {
+        Start::AfterStart(bytes) => bytes,
+        Start::BeforeEnd(back, len) => {
+            code.local_get(len);
+            if side.is_64 {
+                code.i64_add().i64_const(back.into()).i64_sub();
+            } else {
+                code.i32_wrap_i64().i32_add().i32_const(back).i32_sub();
+            }
+            0
+        }
+    }
+}
+
+/// Copies ascending pieces: all are loaded before the first store, and stored from the last to the first.
+fn copy_pieces(code: &mut InstructionSink<'_>, from: Side, to: Side, pieces: &[Piece]) {
+    let mut offsets = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        offsets.push(push_address(code, to, piece.start));
+        let offset = push_address(code, from, piece.start);
+        let place = at(from.memory, offset, 0);
+        match piece.width {
+            16 => code.v128_load(place),
+            8 => code.i64_load(place),
+            4 => code.i32_load(place),
+            2 => code.i32_load16_u(place),
+            _ => code.i32_load8_u(place),
+        };
+    }
+    for (piece, offset) in pieces.iter().zip(offsets).rev() {
+        let place = at(to.memory, offset, 0);
+        match piece.width {
+            16 => code.v128_store(place),
+            8 => code.i64_store(place),
+            4 => code.i32_store(place),
+            2 => code.i32_store16(place),
+            _ => code.i32_store8(place),
+        };
+    }
+}
+
+/// Copies 1 to [`FAST_BYTES`] bytes with one, two or four pieces of one width: head and tail overlap where the length is
+/// not a multiple.
 struct Ladder {
     from: Side,
     to: Side,
     len: u32,
-    /// i64 local for the stable side's tail address.
-    stable_tail: u32,
-    /// Local of the heap's address type for its tail address.
-    heap_tail: u32,
-    /// Four v128 locals, two i64 locals, two i32 locals.
-    vectors: u32,
-    words: u32,
-    halves: u32,
 }
 
 impl Ladder {
@@ -185,85 +363,30 @@ impl Ladder {
         at_least(code, 8);
         at_least(code, 17);
         at_least(code, 33);
-        self.four_vectors(code);
+        self.rung(code, 16, &[0, 16], &[32, 16]);
         code.else_();
-        self.pair(code, 16);
+        self.rung(code, 16, &[0], &[16]);
         code.end();
         code.else_();
-        self.pair(code, 8);
+        self.rung(code, 8, &[0], &[8]);
         code.end();
         code.else_();
         at_least(code, 4);
-        self.pair(code, 4);
+        self.rung(code, 4, &[0], &[4]);
         code.else_();
         at_least(code, 2);
-        self.pair(code, 2);
+        self.rung(code, 2, &[0], &[2]);
         code.else_();
-        code.local_get(self.to.base).local_get(self.from.base);
-        code.i32_load8_u(at(self.from.memory, 0, 0)).i32_store8(at(self.to.memory, 0, 0));
+        self.rung(code, 1, &[0], &[]);
         code.end().end().end();
     }
 
-    fn tail_local(&self, side: Side) -> u32 {
-        if side.memory == 0 { self.heap_tail } else { self.stable_tail }
-    }
-
-    /// Sets both tail addresses to `base + len - back`.
-    fn set_tails(&self, code: &mut InstructionSink<'_>, back: i64) {
-        for side in [self.from, self.to] {
-            code.local_get(side.base).local_get(self.len);
-            if side.is_64 {
-                code.i64_add().i64_const(back).i64_sub();
-            } else {
-                let back = i32::try_from(back).expect("at most 64");
-                code.i32_wrap_i64().i32_add().i32_const(back).i32_sub();
-            }
-            code.local_set(self.tail_local(side));
-        }
-    }
-
-    fn four_vectors(&self, code: &mut InstructionSink<'_>) {
-        self.set_tails(code, 32);
-        let (from_tail, to_tail) = (self.tail_local(self.from), self.tail_local(self.to));
-        let (from, to) = (self.from, self.to);
-        for (index, (base, offset)) in
-            (0..).zip([(from.base, 0), (from.base, 16), (from_tail, 0), (from_tail, 16)])
-        {
-            code.local_get(base).v128_load(at(from.memory, offset, 0)).local_set(self.vectors + index);
-        }
-        for (index, base, offset) in [(3, to_tail, 16), (2, to_tail, 0), (1, to.base, 16), (0, to.base, 0)] {
-            code.local_get(base).local_get(self.vectors + index).v128_store(at(to.memory, offset, 0));
-        }
-    }
-
-    fn pair(&self, code: &mut InstructionSink<'_>, width: i64) {
-        self.set_tails(code, width);
-        let (from_tail, to_tail) = (self.tail_local(self.from), self.tail_local(self.to));
-        let (load, store) = (at(self.from.memory, 0, 0), at(self.to.memory, 0, 0));
-        let locals = match width {
-            16 => self.vectors,
-            8 => self.words,
-            _ => self.halves,
-        };
-        for (index, base) in [(0, self.from.base), (1, from_tail)] {
-            code.local_get(base);
-            match width {
-                16 => code.v128_load(load),
-                8 => code.i64_load(load),
-                4 => code.i32_load(load),
-                _ => code.i32_load16_u(load),
-            };
-            code.local_set(locals + index);
-        }
-        for (index, base) in [(1, to_tail), (0, self.to.base)] {
-            code.local_get(base).local_get(locals + index);
-            match width {
-                16 => code.v128_store(store),
-                8 => code.i64_store(store),
-                4 => code.i32_store(store),
-                _ => code.i32_store16(store),
-            };
-        }
+    /// Pieces so many bytes after the start and before the end.
+    fn rung(&self, code: &mut InstructionSink<'_>, width: u64, head: &[u64], tail: &[i32]) {
+        let head = head.iter().map(|bytes| Start::AfterStart(*bytes));
+        let tail = tail.iter().map(|bytes| Start::BeforeEnd(*bytes, self.len));
+        let pieces: Vec<Piece> = head.chain(tail).map(|start| Piece { start, width }).collect();
+        copy_pieces(code, self.from, self.to, &pieces);
     }
 }
 
@@ -316,19 +439,21 @@ pub(crate) fn slow_access_body(
     trap_if(&mut code, layout, 3, TrapCode::HeapOutOfBounds);
     // 6 to 9. Page accounting. A host function may end the message: it must find the counter.
     counter.publish(&mut code);
-    code.local_get(access.stable).i64_const(12).i64_shr_u();
-    code.local_get(end).i64_const(1).i64_sub().i64_const(12).i64_shr_u();
-    match direction {
-        Direction::Read => layout.slow_call(&mut code, SlowCall::TouchRead),
-        Direction::Write => {
-            layout.slow_call(&mut code, SlowCall::TouchWrite);
-            code.i64_const(prices.stable_dirty_page().cast_signed()).i64_mul().local_set(end);
-            counter.charge_checked(&mut code, end);
+    if layout.tracker != Tracker::None {
+        code.local_get(access.stable).i64_const(12).i64_shr_u();
+        code.local_get(end).i64_const(1).i64_sub().i64_const(12).i64_shr_u();
+        match direction {
+            Direction::Read => layout.slow_call(&mut code, SlowCall::TouchRead),
+            Direction::Write => {
+                layout.slow_call(&mut code, SlowCall::TouchWrite);
+                code.i64_const(prices.stable_dirty_page().cast_signed()).i64_mul().local_set(end);
+                counter.charge_checked(&mut code, end);
+            }
         }
     }
     // 10. Copy.
     if layout.has_heap {
-        if direction == Direction::Read {
+        if direction == Direction::Read && layout.marks() {
             code.local_get(access.heap).local_get(access.len).call(layout.helpers.mark_range);
         }
         emit_copy(&mut code, layout, &access);

@@ -91,10 +91,12 @@ pub(crate) fn bulk_body(code: &mut InstructionSink<'_>, layout: &Layout, place: 
     };
     let counter = layout.counter_in(params);
     counter.charge_checked(code, 1);
-    for parameter in 0..params {
-        code.local_get(parameter);
+    if layout.marks() {
+        for parameter in 0..params {
+            code.local_get(parameter);
+        }
+        code.call(mark);
     }
-    code.call(mark);
     counter.push_result(code);
     code.end();
 }

@@ -11,6 +11,7 @@ use crate::abi::Counter;
 use crate::barrier::Stored;
 use crate::info::is_external_reference;
 use crate::meter::{BlockStart, cut};
+use crate::stable::{self, Direction};
 use crate::validate::Seen;
 use crate::walk::Observer;
 
@@ -45,6 +46,8 @@ pub(super) enum Edit {
     /// Code that never runs, from the event's position to position `a`.
     Dead,
     Call,
+    /// A call of a stable access of `a` bytes, to be written in its place.
+    StableAccess(Direction),
     ReturnCall,
     RefFunc,
     CallIndirect,
@@ -86,6 +89,8 @@ pub(super) struct Walk {
     pub edited: bool,
     /// The operator seen last ends a block.
     pub cut: Option<BlockStart>,
+    /// What the operator seen last pushed, if it is an `i64.const`.
+    pub constant: Option<u64>,
     /// Blocks, loops and ifs that were entered since the last unconditional branch, that branch included: 0 in code
     /// that may run.
     pub dead: u32,
@@ -105,6 +110,7 @@ impl Walk {
             compiled: 0,
             edited: false,
             cut: None,
+            constant: None,
             dead: 0,
             refused: false,
         }
@@ -150,9 +156,13 @@ impl BodyRewriter<'_, '_> {
             Operator::LocalGet { local_index } if moved(local_index) => (Edit::LocalGet, 0, 0),
             Operator::LocalSet { local_index } if moved(local_index) => (Edit::LocalSet, 0, 0),
             Operator::LocalTee { local_index } if moved(local_index) => (Edit::LocalTee, 0, 0),
-            Operator::Call { function_index } if threaded || function_index < self.layout.imports => {
-                (Edit::Call, function_index, 0)
+            Operator::Call { function_index } if function_index < self.layout.imports => {
+                match self.access_at_call_site(function_index) {
+                    Some((direction, bytes)) => (Edit::StableAccess(direction), bytes, 0),
+                    None => (Edit::Call, function_index, 0),
+                }
             }
+            Operator::Call { function_index } if threaded => (Edit::Call, function_index, 0),
             Operator::ReturnCall { function_index } if threaded || function_index < self.layout.imports => {
                 (Edit::ReturnCall, function_index, 0)
             }
@@ -173,6 +183,18 @@ impl BodyRewriter<'_, '_> {
             Operator::DataDrop { .. } | Operator::ElemDrop { .. } => (Edit::Drop, 0, 0),
             _ => return None,
         })
+    }
+
+    /// Which access of how many bytes a call of import `function` is, if it is to be written in the call's place.
+    fn access_at_call_site(&self, function: u32) -> Option<(Direction, u32)> {
+        let bytes = self.walk.constant?;
+        let direction = match self.info.imported_functions[function as usize].api.name {
+            "stable64_read" => Direction::Read,
+            "stable64_write" => Direction::Write,
+            _ => return None,
+        };
+        let written = stable::is_written_at_call_site(self.layout, bytes);
+        written.then(|| (direction, u32::try_from(bytes).expect("few bytes")))
     }
 
     /// A block ends with the operator at `from..to`.
@@ -237,6 +259,10 @@ impl Observer for BodyRewriter<'_, '_> {
             if diverges(operator) {
                 self.walk.dead = 1;
             }
+            self.walk.constant = match *operator {
+                Operator::I64Const { value } => Some(value.cast_unsigned()),
+                _ => None,
+            };
         }
         self.stats.external_references |= names_external_reference(operator);
         if let Some(next) = cut(operator) {

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::info::ModuleInfo;
 use crate::limits;
 use crate::meter::{BlockStart, Charges, CounterAccess};
+use crate::stable::{self, FastLocals};
 use crate::tracking::push_place;
 
 /// The contents of a code section without its count.
@@ -48,6 +49,10 @@ enum Purpose {
     BulkStart(ValType),
     BulkMiddle(ValType),
     BulkBytes(ValType),
+    StableOffset,
+    StableHeap,
+    StableAddress,
+    StableCharged,
 }
 
 impl Temporaries {
@@ -98,6 +103,16 @@ impl Emission<'_> {
         self.types.threaded(info, type_index)
     }
 
+    /// The locals that a stable access needs.
+    fn stable_locals(&mut self, layout: &Layout) -> FastLocals {
+        let mut get = |purpose| self.temporaries.get(purpose, ValType::I64);
+        let (stable, heap, charged) =
+            (get(Purpose::StableOffset), get(Purpose::StableHeap), get(Purpose::StableCharged));
+        let address =
+            if layout.memory64 { heap } else { self.temporaries.get(Purpose::StableAddress, ValType::I32) };
+        FastLocals { stable, heap, address, charged }
+    }
+
     /// Charges and marks before a bulk instruction that writes `memory` and whose operands `[start, middle, bytes]` are on
     /// the stack, the last two of these types.
     fn bulk(&mut self, layout: &Layout, memory: u32, [middle, size]: [ValType; 2], raw: &[u8]) {
@@ -141,7 +156,7 @@ impl BodyRewriter<'_, '_> {
         let mut temporaries =
             Temporaries { next: own_locals + added, types: Vec::new(), by_purpose: Vec::new() };
         let outer = match self.layout.counter {
-            Counter::Global => None,
+            Counter::Global | Counter::None => None,
             Counter::Threaded => Some(self.types.results_only(self.info, type_index)),
         };
         let mut code = std::mem::take(&mut self.buffer);
@@ -235,6 +250,13 @@ impl BodyRewriter<'_, '_> {
                 self.stats.stable_calls += 1;
                 out.sink().memory_size(layout.stable_memory);
             }
+            Edit::StableAccess(direction) => {
+                self.stats.stable_calls += 1;
+                let locals = out.stable_locals(layout);
+                let bytes = event.a.into();
+                let mut code = out.sink();
+                stable::emit_at_call_site(&mut code, direction, bytes, locals, counter, layout, self.prices);
+            }
             Edit::Call => {
                 let target = self.target(event.a);
                 counter.call(&mut out.sink(), target);
@@ -294,7 +316,9 @@ impl BodyRewriter<'_, '_> {
                 let ty = stored.val_type();
                 let mark = self.plan.marks()[*store];
                 *store += 1;
-                if let StoreMark::Mark { offset } = mark {
+                if let StoreMark::Mark { offset } = mark
+                    && layout.marks()
+                {
                     let value = out.temporaries.get(Purpose::Stored(ty), ty);
                     let address_type = layout.address_type(event.a);
                     let address = out.temporaries.get(Purpose::Address(address_type), address_type);

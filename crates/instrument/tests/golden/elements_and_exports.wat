@@ -21,7 +21,7 @@
   (import "ic0" "msg_reply" (func $reply (;0;) (type 0)))
   (table $t (;0;) 3 funcref)
   (table (;1;) 4 4 funcref)
-  (memory (;0;) 2080 2080)
+  (memory (;0;) 2129 2129)
   (global (;0;) (mut i64) i64.const 0)
   (global (;1;) (mut i32) i32.const 0)
   (export "canister_update forward" (func $bedstone:msg_reply))

@@ -31,7 +31,7 @@
   (import "ic0" "stable64_read" (func $read (;2;) (type 1)))
   (table (;0;) 4 4 funcref)
   (memory (;0;) 1)
-  (memory (;1;) 2080 2080)
+  (memory (;1;) 2129 2129)
   (global $g (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i64) i64.const 0)
   (global (;2;) (mut i32) i32.const 0)

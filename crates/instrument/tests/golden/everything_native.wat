@@ -32,7 +32,7 @@
   (table (;0;) 4 4 funcref)
   (memory (;0;) 1)
   (memory (;1;) i64 0 8192000)
-  (memory (;2;) 2080 2080)
+  (memory (;2;) 2129 2129)
   (global $g (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i64) i64.const 0)
   (global (;2;) (mut i32) i32.const 0)
@@ -188,7 +188,7 @@
     global.get 2
   )
   (func $bedstone:stable64_read (;11;) (type 8) (param i64 i64 i64)
-    (local i64 i64 i32 i32 v128 v128 v128 v128 i64 i64 i32 i32)
+    (local i64 i32)
     block ;; label = @1
       global.get 1
       local.get 2
@@ -196,21 +196,12 @@
       i64.const 20
       i64.sub
       local.tee 3
-      memory.size 1
-      i64.const 16
-      i64.shl
-      local.get 2
-      i64.sub
-      local.tee 4
-      local.get 1
-      i64.sub
-      i64.or
-      local.get 4
-      i64.or
-      local.get 1
-      i64.or
       i64.const 63
       i64.shr_u
+      local.get 1
+      i64.const 39
+      i64.shr_u
+      i64.or
       local.get 2
       i64.const 1
       i64.sub
@@ -245,8 +236,8 @@
       global.set 1
       local.get 0
       i32.wrap_i64
-      local.set 5
-      local.get 5
+      local.set 4
+      local.get 4
       i32.const 12
       i32.shr_u
       i32.const 1
@@ -263,95 +254,76 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
+            local.get 4
             local.get 1
-            local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            local.set 4
-            local.get 5
+            v128.load 1 align=1
+            local.get 4
+            local.get 1
+            v128.load 1 offset=16 align=1
+            local.get 4
             local.get 2
             i32.wrap_i64
             i32.add
             i32.const 32
             i32.sub
-            local.set 6
-            local.get 1
-            v128.load 1 align=1
-            local.set 7
-            local.get 1
-            v128.load 1 offset=16 align=1
-            local.set 8
-            local.get 4
-            v128.load 1 align=1
-            local.set 9
-            local.get 4
-            v128.load 1 offset=16 align=1
-            local.set 10
-            local.get 6
-            local.get 10
-            v128.store offset=16 align=1
-            local.get 6
-            local.get 9
-            v128.store align=1
-            local.get 5
-            local.get 8
-            v128.store offset=16 align=1
-            local.get 5
-            local.get 7
-            v128.store align=1
-          else
             local.get 1
             local.get 2
             i64.add
-            i64.const 16
+            i64.const 32
             i64.sub
-            local.set 4
-            local.get 5
+            v128.load 1 align=1
+            local.get 4
             local.get 2
             i32.wrap_i64
             i32.add
             i32.const 16
             i32.sub
-            local.set 6
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
+            v128.load 1 align=1
+            v128.store align=1
+            v128.store align=1
+            v128.store offset=16 align=1
+            v128.store align=1
+          else
+            local.get 4
             local.get 1
             v128.load 1 align=1
-            local.set 7
             local.get 4
+            local.get 2
+            i32.wrap_i64
+            i32.add
+            i32.const 16
+            i32.sub
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
             v128.load 1 align=1
-            local.set 8
-            local.get 6
-            local.get 8
             v128.store align=1
-            local.get 5
-            local.get 7
             v128.store align=1
           end
         else
+          local.get 4
           local.get 1
-          local.get 2
-          i64.add
-          i64.const 8
-          i64.sub
-          local.set 4
-          local.get 5
+          i64.load 1 align=1
+          local.get 4
           local.get 2
           i32.wrap_i64
           i32.add
           i32.const 8
           i32.sub
-          local.set 6
           local.get 1
+          local.get 2
+          i64.add
+          i64.const 8
+          i64.sub
           i64.load 1 align=1
-          local.set 11
-          local.get 4
-          i64.load 1 align=1
-          local.set 12
-          local.get 6
-          local.get 12
           i64.store align=1
-          local.get 5
-          local.get 11
           i64.store align=1
         end
       else
@@ -359,63 +331,47 @@
         i64.const 4
         i64.ge_u
         if ;; label = @3
+          local.get 4
           local.get 1
-          local.get 2
-          i64.add
-          i64.const 4
-          i64.sub
-          local.set 4
-          local.get 5
+          i32.load 1 align=1
+          local.get 4
           local.get 2
           i32.wrap_i64
           i32.add
           i32.const 4
           i32.sub
-          local.set 6
           local.get 1
+          local.get 2
+          i64.add
+          i64.const 4
+          i64.sub
           i32.load 1 align=1
-          local.set 13
-          local.get 4
-          i32.load 1 align=1
-          local.set 14
-          local.get 6
-          local.get 14
           i32.store align=1
-          local.get 5
-          local.get 13
           i32.store align=1
         else
           local.get 2
           i64.const 2
           i64.ge_u
           if ;; label = @4
+            local.get 4
             local.get 1
-            local.get 2
-            i64.add
-            i64.const 2
-            i64.sub
-            local.set 4
-            local.get 5
+            i32.load16_u 1 align=1
+            local.get 4
             local.get 2
             i32.wrap_i64
             i32.add
             i32.const 2
             i32.sub
-            local.set 6
             local.get 1
+            local.get 2
+            i64.add
+            i64.const 2
+            i64.sub
             i32.load16_u 1 align=1
-            local.set 13
-            local.get 4
-            i32.load16_u 1 align=1
-            local.set 14
-            local.get 6
-            local.get 14
             i32.store16 align=1
-            local.get 5
-            local.get 13
             i32.store16 align=1
           else
-            local.get 5
+            local.get 4
             local.get 1
             i32.load8_u 1
             i32.store8
@@ -430,7 +386,7 @@
     call $"#func13 bedstone:stable64_read"
   )
   (func $bedstone:stable64_write (;12;) (type 8) (param i64 i64 i64)
-    (local i64 i64 i32 i32 v128 v128 v128 v128 i64 i64 i32 i32)
+    (local i64 i32)
     block ;; label = @1
       global.get 1
       local.get 2
@@ -438,21 +394,12 @@
       i64.const 20
       i64.sub
       local.tee 3
-      memory.size 1
-      i64.const 16
-      i64.shl
-      local.get 2
-      i64.sub
-      local.tee 4
-      local.get 0
-      i64.sub
-      i64.or
-      local.get 4
-      i64.or
-      local.get 0
-      i64.or
       i64.const 63
       i64.shr_u
+      local.get 0
+      i64.const 39
+      i64.shr_u
+      i64.or
       local.get 2
       i64.const 1
       i64.sub
@@ -489,7 +436,7 @@
       global.set 1
       local.get 1
       i32.wrap_i64
-      local.set 5
+      local.set 4
       local.get 2
       i64.const 8
       i64.ge_u
@@ -502,95 +449,76 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 5
-            local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 32
-            i32.sub
-            local.set 6
+            local.get 0
+            local.get 4
+            v128.load align=1
+            local.get 0
+            local.get 4
+            v128.load offset=16 align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 32
             i64.sub
-            local.set 4
-            local.get 5
-            v128.load align=1
-            local.set 7
-            local.get 5
-            v128.load offset=16 align=1
-            local.set 8
-            local.get 6
-            v128.load align=1
-            local.set 9
-            local.get 6
-            v128.load offset=16 align=1
-            local.set 10
             local.get 4
-            local.get 10
-            v128.store 1 offset=16 align=1
-            local.get 4
-            local.get 9
-            v128.store 1 align=1
-            local.get 0
-            local.get 8
-            v128.store 1 offset=16 align=1
-            local.get 0
-            local.get 7
-            v128.store 1 align=1
-          else
-            local.get 5
             local.get 2
             i32.wrap_i64
             i32.add
-            i32.const 16
+            i32.const 32
             i32.sub
-            local.set 6
+            v128.load align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 16
             i64.sub
-            local.set 4
-            local.get 5
-            v128.load align=1
-            local.set 7
-            local.get 6
-            v128.load align=1
-            local.set 8
             local.get 4
-            local.get 8
+            local.get 2
+            i32.wrap_i64
+            i32.add
+            i32.const 16
+            i32.sub
+            v128.load align=1
             v128.store 1 align=1
+            v128.store 1 align=1
+            v128.store 1 offset=16 align=1
+            v128.store 1 align=1
+          else
             local.get 0
-            local.get 7
+            local.get 4
+            v128.load align=1
+            local.get 0
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
+            local.get 4
+            local.get 2
+            i32.wrap_i64
+            i32.add
+            i32.const 16
+            i32.sub
+            v128.load align=1
+            v128.store 1 align=1
             v128.store 1 align=1
           end
         else
-          local.get 5
-          local.get 2
-          i32.wrap_i64
-          i32.add
-          i32.const 8
-          i32.sub
-          local.set 6
+          local.get 0
+          local.get 4
+          i64.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 8
           i64.sub
-          local.set 4
-          local.get 5
-          i64.load align=1
-          local.set 11
-          local.get 6
-          i64.load align=1
-          local.set 12
           local.get 4
-          local.get 12
+          local.get 2
+          i32.wrap_i64
+          i32.add
+          i32.const 8
+          i32.sub
+          i64.load align=1
           i64.store 1 align=1
-          local.get 0
-          local.get 11
           i64.store 1 align=1
         end
       else
@@ -598,64 +526,48 @@
         i64.const 4
         i64.ge_u
         if ;; label = @3
-          local.get 5
-          local.get 2
-          i32.wrap_i64
-          i32.add
-          i32.const 4
-          i32.sub
-          local.set 6
+          local.get 0
+          local.get 4
+          i32.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 4
           i64.sub
-          local.set 4
-          local.get 5
-          i32.load align=1
-          local.set 13
-          local.get 6
-          i32.load align=1
-          local.set 14
           local.get 4
-          local.get 14
+          local.get 2
+          i32.wrap_i64
+          i32.add
+          i32.const 4
+          i32.sub
+          i32.load align=1
           i32.store 1 align=1
-          local.get 0
-          local.get 13
           i32.store 1 align=1
         else
           local.get 2
           i64.const 2
           i64.ge_u
           if ;; label = @4
-            local.get 5
-            local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 2
-            i32.sub
-            local.set 6
+            local.get 0
+            local.get 4
+            i32.load16_u align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 2
             i64.sub
-            local.set 4
-            local.get 5
-            i32.load16_u align=1
-            local.set 13
-            local.get 6
-            i32.load16_u align=1
-            local.set 14
             local.get 4
-            local.get 14
+            local.get 2
+            i32.wrap_i64
+            i32.add
+            i32.const 2
+            i32.sub
+            i32.load16_u align=1
             i32.store16 1 align=1
-            local.get 0
-            local.get 13
             i32.store16 1 align=1
           else
             local.get 0
-            local.get 5
+            local.get 4
             i32.load8_u
             i32.store8 1
           end

@@ -32,7 +32,7 @@
   (memory $m (;0;) i64 1)
   (memory $n (;1;) 1)
   (memory (;2;) i64 0 8192000)
-  (memory (;3;) 2096 2096)
+  (memory (;3;) 2145 2145)
   (global $g (;0;) (mut i32) i32.const 0)
   (global (;1;) (mut i64) i64.const 0)
   (global (;2;) (mut i32) i32.const 0)
@@ -46,7 +46,7 @@
   (export "bedstone:save_globals" (func $bedstone:save_globals))
   (export "bedstone:restore_globals" (func $bedstone:restore_globals))
   (func (;1;) (type 6) (param i64) (result i64)
-    (local i32 i32 i32)
+    (local i64 i64 i64 i32 i32 i32)
     local.get 0
     i64.const 415
     i64.sub
@@ -63,17 +63,74 @@
       i64.const 0
       i64.const 0
       i64.const 8
-      local.get 0
-      call $bedstone:stable64_read
-      local.set 0
+      drop
+      local.set 1
+      local.set 2
+      block ;; label = @2
+        block ;; label = @3
+          local.get 0
+          i64.const 28
+          i64.sub
+          local.tee 3
+          i64.const 63
+          i64.shr_u
+          local.get 1
+          i64.const 39
+          i64.shr_u
+          i64.or
+          local.get 2
+          i64.const 40
+          i64.shr_u
+          i64.or
+          i64.const 0
+          i64.ne
+          br_if 0 (;@3;)
+          local.get 1
+          i64.const 12
+          i64.shr_u
+          i32.wrap_i64
+          i32.load8_u 3 offset=6291456
+          local.get 1
+          i64.const 7
+          i64.add
+          i64.const 12
+          i64.shr_u
+          i32.wrap_i64
+          i32.load8_u 3 offset=6291456
+          i32.and
+          i32.eqz
+          br_if 0 (;@3;)
+          local.get 3
+          local.set 0
+          local.get 2
+          i64.const 12
+          i64.shr_u
+          i32.wrap_i64
+          i32.const 4194303
+          i32.and
+          i32.const 1
+          i32.store8 3
+          local.get 2
+          local.get 1
+          i64.load 2 align=1
+          i64.store align=1
+          br 1 (;@2;)
+        end
+        local.get 2
+        local.get 1
+        i64.const 8
+        local.get 0
+        call $"#func10 bedstone:stable64_read"
+        local.set 0
+      end
       i32.const 0
       i32.const 1
       i32.const 100
-      local.set 1
-      local.set 2
-      local.tee 3
+      local.set 4
+      local.set 5
+      local.tee 6
       i64.extend_i32_u
-      local.get 1
+      local.get 4
       i64.extend_i32_u
       memory.size $n
       i64.extend_i32_u
@@ -83,9 +140,9 @@
       local.get 0
       call $bedstone:bulk_elsewhere
       local.set 0
-      local.get 3
-      local.get 2
-      local.get 1
+      local.get 6
+      local.get 5
+      local.get 4
       memory.fill $n
       i32.const 1
       memory.grow $n
@@ -207,7 +264,7 @@
     global.get 2
   )
   (func $bedstone:stable64_read (;8;) (type 7) (param i64 i64 i64 i64) (result i64)
-    (local i64 i64 i64 i64 v128 v128 v128 v128 i64 i64 i32 i32)
+    (local i64)
     block ;; label = @1
       local.get 3
       local.get 2
@@ -215,21 +272,12 @@
       i64.const 20
       i64.sub
       local.tee 4
-      memory.size 2
-      i64.const 16
-      i64.shl
-      local.get 2
-      i64.sub
-      local.tee 5
-      local.get 1
-      i64.sub
-      i64.or
-      local.get 5
-      i64.or
-      local.get 1
-      i64.or
       i64.const 63
       i64.shr_u
+      local.get 1
+      i64.const 39
+      i64.shr_u
+      i64.or
       local.get 2
       i64.const 1
       i64.sub
@@ -263,8 +311,6 @@
       local.get 4
       local.set 3
       local.get 0
-      local.set 6
-      local.get 6
       i64.const 12
       i64.shr_u
       i32.wrap_i64
@@ -284,92 +330,72 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
+            local.get 0
+            local.get 1
+            v128.load 2 align=1
+            local.get 0
+            local.get 1
+            v128.load 2 offset=16 align=1
+            local.get 0
+            local.get 2
+            i64.add
+            i64.const 32
+            i64.sub
             local.get 1
             local.get 2
             i64.add
             i64.const 32
             i64.sub
-            local.set 5
-            local.get 6
+            v128.load 2 align=1
+            local.get 0
             local.get 2
             i64.add
-            i64.const 32
+            i64.const 16
             i64.sub
-            local.set 7
             local.get 1
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
             v128.load 2 align=1
-            local.set 8
-            local.get 1
-            v128.load 2 offset=16 align=1
-            local.set 9
-            local.get 5
-            v128.load 2 align=1
-            local.set 10
-            local.get 5
-            v128.load 2 offset=16 align=1
-            local.set 11
-            local.get 7
-            local.get 11
-            v128.store offset=16 align=1
-            local.get 7
-            local.get 10
             v128.store align=1
-            local.get 6
-            local.get 9
+            v128.store align=1
             v128.store offset=16 align=1
-            local.get 6
-            local.get 8
             v128.store align=1
           else
+            local.get 0
+            local.get 1
+            v128.load 2 align=1
+            local.get 0
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
             local.get 1
             local.get 2
             i64.add
             i64.const 16
             i64.sub
-            local.set 5
-            local.get 6
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            local.set 7
-            local.get 1
             v128.load 2 align=1
-            local.set 8
-            local.get 5
-            v128.load 2 align=1
-            local.set 9
-            local.get 7
-            local.get 9
             v128.store align=1
-            local.get 6
-            local.get 8
             v128.store align=1
           end
         else
+          local.get 0
+          local.get 1
+          i64.load 2 align=1
+          local.get 0
+          local.get 2
+          i64.add
+          i64.const 8
+          i64.sub
           local.get 1
           local.get 2
           i64.add
           i64.const 8
           i64.sub
-          local.set 5
-          local.get 6
-          local.get 2
-          i64.add
-          i64.const 8
-          i64.sub
-          local.set 7
-          local.get 1
           i64.load 2 align=1
-          local.set 12
-          local.get 5
-          i64.load 2 align=1
-          local.set 13
-          local.get 7
-          local.get 13
           i64.store align=1
-          local.get 6
-          local.get 12
           i64.store align=1
         end
       else
@@ -377,61 +403,45 @@
         i64.const 4
         i64.ge_u
         if ;; label = @3
+          local.get 0
+          local.get 1
+          i32.load 2 align=1
+          local.get 0
+          local.get 2
+          i64.add
+          i64.const 4
+          i64.sub
           local.get 1
           local.get 2
           i64.add
           i64.const 4
           i64.sub
-          local.set 5
-          local.get 6
-          local.get 2
-          i64.add
-          i64.const 4
-          i64.sub
-          local.set 7
-          local.get 1
           i32.load 2 align=1
-          local.set 14
-          local.get 5
-          i32.load 2 align=1
-          local.set 15
-          local.get 7
-          local.get 15
           i32.store align=1
-          local.get 6
-          local.get 14
           i32.store align=1
         else
           local.get 2
           i64.const 2
           i64.ge_u
           if ;; label = @4
+            local.get 0
+            local.get 1
+            i32.load16_u 2 align=1
+            local.get 0
+            local.get 2
+            i64.add
+            i64.const 2
+            i64.sub
             local.get 1
             local.get 2
             i64.add
             i64.const 2
             i64.sub
-            local.set 5
-            local.get 6
-            local.get 2
-            i64.add
-            i64.const 2
-            i64.sub
-            local.set 7
-            local.get 1
             i32.load16_u 2 align=1
-            local.set 14
-            local.get 5
-            i32.load16_u 2 align=1
-            local.set 15
-            local.get 7
-            local.get 15
             i32.store16 align=1
-            local.get 6
-            local.get 14
             i32.store16 align=1
           else
-            local.get 6
+            local.get 0
             local.get 1
             i32.load8_u 2
             i32.store8
@@ -450,7 +460,7 @@
     local.get 3
   )
   (func $bedstone:stable64_write (;9;) (type 7) (param i64 i64 i64 i64) (result i64)
-    (local i64 i64 i64 i64 v128 v128 v128 v128 i64 i64 i32 i32)
+    (local i64)
     block ;; label = @1
       local.get 3
       local.get 2
@@ -458,21 +468,12 @@
       i64.const 20
       i64.sub
       local.tee 4
-      memory.size 2
-      i64.const 16
-      i64.shl
-      local.get 2
-      i64.sub
-      local.tee 5
-      local.get 0
-      i64.sub
-      i64.or
-      local.get 5
-      i64.or
-      local.get 0
-      i64.or
       i64.const 63
       i64.shr_u
+      local.get 0
+      i64.const 39
+      i64.shr_u
+      i64.or
       local.get 2
       i64.const 1
       i64.sub
@@ -507,8 +508,6 @@
       br_if 0 (;@1;)
       local.get 4
       local.set 3
-      local.get 1
-      local.set 6
       local.get 2
       i64.const 8
       i64.ge_u
@@ -521,92 +520,72 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 6
-            local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            local.set 7
+            local.get 0
+            local.get 1
+            v128.load align=1
+            local.get 0
+            local.get 1
+            v128.load offset=16 align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 32
             i64.sub
-            local.set 5
-            local.get 6
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 32
+            i64.sub
             v128.load align=1
-            local.set 8
-            local.get 6
-            v128.load offset=16 align=1
-            local.set 9
-            local.get 7
+            local.get 0
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
             v128.load align=1
-            local.set 10
-            local.get 7
-            v128.load offset=16 align=1
-            local.set 11
-            local.get 5
-            local.get 11
-            v128.store 2 offset=16 align=1
-            local.get 5
-            local.get 10
             v128.store 2 align=1
-            local.get 0
-            local.get 9
+            v128.store 2 align=1
             v128.store 2 offset=16 align=1
-            local.get 0
-            local.get 8
             v128.store 2 align=1
           else
-            local.get 6
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            local.set 7
+            local.get 0
+            local.get 1
+            v128.load align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 16
             i64.sub
-            local.set 5
-            local.get 6
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 16
+            i64.sub
             v128.load align=1
-            local.set 8
-            local.get 7
-            v128.load align=1
-            local.set 9
-            local.get 5
-            local.get 9
             v128.store 2 align=1
-            local.get 0
-            local.get 8
             v128.store 2 align=1
           end
         else
-          local.get 6
-          local.get 2
-          i64.add
-          i64.const 8
-          i64.sub
-          local.set 7
+          local.get 0
+          local.get 1
+          i64.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 8
           i64.sub
-          local.set 5
-          local.get 6
+          local.get 1
+          local.get 2
+          i64.add
+          i64.const 8
+          i64.sub
           i64.load align=1
-          local.set 12
-          local.get 7
-          i64.load align=1
-          local.set 13
-          local.get 5
-          local.get 13
           i64.store 2 align=1
-          local.get 0
-          local.get 12
           i64.store 2 align=1
         end
       else
@@ -614,62 +593,46 @@
         i64.const 4
         i64.ge_u
         if ;; label = @3
-          local.get 6
-          local.get 2
-          i64.add
-          i64.const 4
-          i64.sub
-          local.set 7
+          local.get 0
+          local.get 1
+          i32.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 4
           i64.sub
-          local.set 5
-          local.get 6
+          local.get 1
+          local.get 2
+          i64.add
+          i64.const 4
+          i64.sub
           i32.load align=1
-          local.set 14
-          local.get 7
-          i32.load align=1
-          local.set 15
-          local.get 5
-          local.get 15
           i32.store 2 align=1
-          local.get 0
-          local.get 14
           i32.store 2 align=1
         else
           local.get 2
           i64.const 2
           i64.ge_u
           if ;; label = @4
-            local.get 6
-            local.get 2
-            i64.add
-            i64.const 2
-            i64.sub
-            local.set 7
+            local.get 0
+            local.get 1
+            i32.load16_u align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 2
             i64.sub
-            local.set 5
-            local.get 6
+            local.get 1
+            local.get 2
+            i64.add
+            i64.const 2
+            i64.sub
             i32.load16_u align=1
-            local.set 14
-            local.get 7
-            i32.load16_u align=1
-            local.set 15
-            local.get 5
-            local.get 15
             i32.store16 2 align=1
-            local.get 0
-            local.get 14
             i32.store16 2 align=1
           else
             local.get 0
-            local.get 6
+            local.get 1
             i32.load8_u
             i32.store8 2
           end
