@@ -469,6 +469,11 @@ impl Stored {
     }
 }
 
+/// Cuts the page index on the stack to the map of a 64-bit memory.
+pub(crate) fn cut_to_map(code: &mut InstructionSink<'_>) {
+    code.i32_const(i32::try_from(tracking::HEAP64_MAP_BYTES - 1).expect("4 MiB - 1")).i32_and();
+}
+
 /// Marks the page of the base in local `base` plus `offset`, in the map of `memory`.
 pub(crate) fn emit_mark(
     code: &mut InstructionSink<'_>,
@@ -484,7 +489,7 @@ pub(crate) fn emit_mark(
         }
         // An address beyond the heap traps in the store itself; until then its mark must stay inside the map.
         code.i64_const(12).i64_shr_u().i32_wrap_i64();
-        code.i32_const(i32::try_from(tracking::HEAP64_MAP_BYTES - 1).expect("4 MiB - 1")).i32_and();
+        cut_to_map(code);
     } else {
         if offset > 0 {
             // Wraps only where the store itself traps.

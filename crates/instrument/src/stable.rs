@@ -1,9 +1,9 @@
 //! The stable-memory functions, native: what each `ic0.stable*` call becomes.
 //!
 //! `stable64_size` is `memory.size` on the injected memory. `stable64_read` and `stable64_write` have two paths. The **fast
-//! path** serves accesses of 1 to 64 bytes that are affordable and on pages that this message has touched in that way
-//! before; two branches decide that, then loads and stores copy. Where the length is a constant, as it nearly always is,
-//! the fast path stands at the call site:
+//! path** serves accesses of at most a page that are affordable and on pages that this message has touched in that way
+//! before; two branches decide that, then loads and stores copy. Where the length is a constant of at most 64 bytes, as it
+//! nearly always is, the fast path stands at the call site:
 //!
 //! ```wat
 //! ;; before                                  ;; after
@@ -17,7 +17,7 @@
 //!                                              (call $stable64_read_slow $dst $off (i64.const 8)))
 //! ```
 //!
-//! Otherwise it is an injected function, in which a ladder of loads and stores copies. There is no test of the bounds: a
+//! Otherwise it is an injected function, in which a ladder of loads and stores copies, or `memory.copy` from 65 bytes on. There is no test of the bounds: a
 //! page that was touched lies inside stable memory, which consists of whole pages.
 //!
 //! The **slow path** is the specification, step by step, and ends in `memory.copy`.
@@ -28,14 +28,18 @@
 //!   nothing before it.
 //! - The stable map is read here and written by the engine alone.
 
+mod copy;
+
 use wasm_encoder::{BlockType, InstructionSink, ValType};
 
-use crate::abi::{Counter, SlowCall, StableAccess, Tracker, TrapCode, WASM_PAGE_BYTES, tracking};
+use crate::abi::{Counter, PAGE_BYTES, SlowCall, StableAccess, Tracker, TrapCode, WASM_PAGE_BYTES, tracking};
 use crate::cost::CostTable;
 use crate::encode::{Layout, at};
 use crate::limits;
 use crate::meter::CounterAccess;
 use crate::tracking::push_page;
+
+use copy::{LADDER_BYTES, Ladder, Side, copy_pieces, memory_copy, pieces};
 
 /// Which way an access copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +50,8 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// Largest access of the fast path: four vectors of 16 bytes.
-const FAST_BYTES: u64 = 64;
+/// Largest access of the fast path: its first and its last page are all that it touches, and one mark covers them.
+const FAST_BYTES: u64 = PAGE_BYTES;
 const FAST_SHIFT: i64 = FAST_BYTES.trailing_zeros() as i64;
 /// Offsets from `1 << OFFSET_SHIFT` on lie beyond every stable memory; below, each page has its byte in the map.
 const OFFSET_SHIFT: i64 = tracking::STABLE_MAP_PAGES.trailing_zeros() as i64 + 12;
@@ -56,7 +60,6 @@ const WASM_PAGES_32: i64 = 65_536;
 
 /// Parameters of both 64-bit functions: `(dst, off, len)` for reads, `(off, src, len)` for writes.
 struct Access {
-    direction: Direction,
     heap: u32,
     stable: u32,
     len: u32,
@@ -65,8 +68,8 @@ struct Access {
 impl Access {
     fn new(direction: Direction) -> Self {
         match direction {
-            Direction::Read => Self { direction, heap: 0, stable: 1, len: 2 },
-            Direction::Write => Self { direction, heap: 1, stable: 0, len: 2 },
+            Direction::Read => Self { heap: 0, stable: 1, len: 2 },
+            Direction::Write => Self { heap: 1, stable: 0, len: 2 },
         }
     }
 
@@ -88,8 +91,6 @@ pub(crate) struct FastLocals {
     pub stable: u32,
     /// Address in the heap as the canister passed it, i64.
     pub heap: u32,
-    /// The same in the heap's address type; may be `heap` where that is i64.
-    pub address: u32,
     /// What is left after the charge, i64.
     pub charged: u32,
 }
@@ -97,7 +98,7 @@ pub(crate) struct FastLocals {
 /// How many bytes a fast path copies.
 #[derive(Debug, Clone, Copy)]
 enum Length {
-    /// From 1 to [`FAST_BYTES`].
+    /// From 1 to [`LADDER_BYTES`].
     Constant(u64),
     /// An i64 local.
     Local(u32),
@@ -139,11 +140,12 @@ impl Fast<'_> {
         }
         code.local_get(locals.charged);
         counter.set(code);
-        if locals.address != locals.heap {
-            code.local_get(locals.heap).i32_wrap_i64().local_set(locals.address);
-        }
         if self.direction == Direction::Read && layout.marks() {
-            crate::barrier::emit_mark(code, layout, 0, locals.address, 0);
+            push_page(code, locals.heap);
+            if layout.memory64 {
+                crate::barrier::cut_to_map(code);
+            }
+            code.i32_const(1).i32_store8(at(layout.tracking_memory, layout.tracking.heap_maps[0], 0));
         }
         self.copy(code);
     }
@@ -187,12 +189,7 @@ impl Fast<'_> {
     }
 
     fn copy(&self, code: &mut InstructionSink<'_>) {
-        let heap = Side { memory: 0, base: self.locals.address, is_64: self.layout.memory64 };
-        let stable = Side { memory: self.layout.stable_memory, base: self.locals.stable, is_64: true };
-        let (from, to) = match self.direction {
-            Direction::Read => (stable, heap),
-            Direction::Write => (heap, stable),
-        };
+        let [from, to] = sides(self.direction, self.locals.stable, self.locals.heap, self.layout);
         match self.length {
             Length::Constant(bytes) => copy_pieces(code, from, to, &pieces(bytes)),
             Length::Local(len) => Ladder { from, to, len }.emit(code),
@@ -209,16 +206,10 @@ pub(crate) fn access_body(
     let access = Access::new(direction);
     let first = layout.first_local(3);
     let counter = layout.counter_in(3);
-    let mut locals = vec![ValType::I64];
-    let mut address = access.heap;
-    if !layout.memory64 {
-        address = first + 1;
-        locals.push(ValType::I32);
-    }
     let fast = Fast {
         direction,
         length: Length::Local(access.len),
-        locals: FastLocals { stable: access.stable, heap: access.heap, address, charged: first },
+        locals: FastLocals { stable: access.stable, heap: access.heap, charged: first },
         counter,
         layout,
     };
@@ -232,7 +223,17 @@ pub(crate) fn access_body(
     counter.call(&mut code, layout.helpers.slow_access(direction));
     counter.push_result(&mut code);
     code.end();
-    (locals, bytes)
+    (vec![ValType::I64], bytes)
+}
+
+/// Where an access copies from and to; the locals hold its offset in stable memory and its address in the heap.
+fn sides(direction: Direction, stable: u32, heap: u32, layout: &Layout) -> [Side; 2] {
+    let heap = Side { memory: 0, base: heap, is_64: layout.memory64 };
+    let stable = Side { memory: layout.stable_memory, base: stable, is_64: true };
+    match direction {
+        Direction::Read => [stable, heap],
+        Direction::Write => [heap, stable],
+    }
 }
 
 /// Whether accesses of a length known at the call site are written there. Not where the counter is in a global: that form
@@ -241,7 +242,7 @@ pub(crate) fn is_written_at_call_site(layout: &Layout, bytes: u64) -> bool {
     layout.stable == StableAccess::Native
         && layout.counter != Counter::Global
         && layout.has_heap
-        && (1..=FAST_BYTES).contains(&bytes)
+        && (1..=LADDER_BYTES).contains(&bytes)
 }
 
 /// An access of so many bytes in place of a call; the three operands are on the stack.
@@ -267,127 +268,6 @@ pub(crate) fn emit_at_call_site(
     code.local_get(operands[0]).local_get(operands[1]).i64_const(bytes.cast_signed());
     counter.call(code, layout.helpers.slow_access(direction));
     code.end();
-}
-
-/// One end of a copy.
-#[derive(Clone, Copy)]
-struct Side {
-    memory: u32,
-    /// Local with the address.
-    base: u32,
-    is_64: bool,
-}
-
-/// Where a piece of a copy lies.
-#[derive(Debug, Clone, Copy)]
-enum Start {
-    /// So many bytes after the copy's start.
-    AfterStart(u64),
-    /// So many bytes before its end; the length is in the local.
-    BeforeEnd(i32, u32),
-}
-
-/// A load and a store of so many bytes.
-#[derive(Debug, Clone, Copy)]
-struct Piece {
-    start: Start,
-    width: u64,
-}
-
-/// Pieces that cover `bytes`, 1 to [`FAST_BYTES`], ascending: of one width, the last of which may overlap its
-/// predecessor.
-fn pieces(bytes: u64) -> Vec<Piece> {
-    let width = [16, 8, 4, 2, 1].into_iter().find(|width| *width <= bytes).expect("at least one byte");
-    let last = bytes - width;
-    let starts = (0..last).step_by(width as usize).chain([last]);
-    starts.map(|start| Piece { start: Start::AfterStart(start), width }).collect()
-}
-
-/// Pushes the address of a piece; returns what is left to add in the instruction.
-fn push_address(code: &mut InstructionSink<'_>, side: Side, start: Start) -> u64 {
-    code.local_get(side.base);
-    match start {
-        Start::AfterStart(bytes) => bytes,
-        Start::BeforeEnd(back, len) => {
-            code.local_get(len);
-            if side.is_64 {
-                code.i64_add().i64_const(back.into()).i64_sub();
-            } else {
-                code.i32_wrap_i64().i32_add().i32_const(back).i32_sub();
-            }
-            0
-        }
-    }
-}
-
-/// Copies ascending pieces: all are loaded before the first store, and stored from the last to the first.
-fn copy_pieces(code: &mut InstructionSink<'_>, from: Side, to: Side, pieces: &[Piece]) {
-    let mut offsets = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        offsets.push(push_address(code, to, piece.start));
-        let offset = push_address(code, from, piece.start);
-        let place = at(from.memory, offset, 0);
-        match piece.width {
-            16 => code.v128_load(place),
-            8 => code.i64_load(place),
-            4 => code.i32_load(place),
-            2 => code.i32_load16_u(place),
-            _ => code.i32_load8_u(place),
-        };
-    }
-    for (piece, offset) in pieces.iter().zip(offsets).rev() {
-        let place = at(to.memory, offset, 0);
-        match piece.width {
-            16 => code.v128_store(place),
-            8 => code.i64_store(place),
-            4 => code.i32_store(place),
-            2 => code.i32_store16(place),
-            _ => code.i32_store8(place),
-        };
-    }
-}
-
-/// Copies 1 to [`FAST_BYTES`] bytes with one, two or four pieces of one width: head and tail overlap where the length is
-/// not a multiple.
-struct Ladder {
-    from: Side,
-    to: Side,
-    len: u32,
-}
-
-impl Ladder {
-    fn emit(&self, code: &mut InstructionSink<'_>) {
-        let at_least = |code: &mut InstructionSink<'_>, bytes: i64| {
-            code.local_get(self.len).i64_const(bytes).i64_ge_u().if_(BlockType::Empty);
-        };
-        at_least(code, 8);
-        at_least(code, 17);
-        at_least(code, 33);
-        self.rung(code, 16, &[0, 16], &[32, 16]);
-        code.else_();
-        self.rung(code, 16, &[0], &[16]);
-        code.end();
-        code.else_();
-        self.rung(code, 8, &[0], &[8]);
-        code.end();
-        code.else_();
-        at_least(code, 4);
-        self.rung(code, 4, &[0], &[4]);
-        code.else_();
-        at_least(code, 2);
-        self.rung(code, 2, &[0], &[2]);
-        code.else_();
-        self.rung(code, 1, &[0], &[]);
-        code.end().end().end();
-    }
-
-    /// Pieces so many bytes after the start and before the end.
-    fn rung(&self, code: &mut InstructionSink<'_>, width: u64, head: &[u64], tail: &[i32]) {
-        let head = head.iter().map(|bytes| Start::AfterStart(*bytes));
-        let tail = tail.iter().map(|bytes| Start::BeforeEnd(*bytes, self.len));
-        let pieces: Vec<Piece> = head.chain(tail).map(|start| Piece { start, width }).collect();
-        copy_pieces(code, self.from, self.to, &pieces);
-    }
 }
 
 /// Ends the message with `code` if the i32 on the stack is not zero.
@@ -456,39 +336,12 @@ pub(crate) fn slow_access_body(
         if direction == Direction::Read && layout.marks() {
             code.local_get(access.heap).local_get(access.len).call(layout.helpers.mark_range);
         }
-        emit_copy(&mut code, layout, &access);
+        let [from, to] = sides(direction, access.stable, access.heap, layout);
+        memory_copy(&mut code, from, to, access.len);
     }
     counter.push_result(&mut code);
     code.end();
     (vec![ValType::I64], bytes)
-}
-
-fn emit_copy(code: &mut InstructionSink<'_>, layout: &Layout, access: &Access) {
-    let push_heap = |code: &mut InstructionSink<'_>| {
-        code.local_get(access.heap);
-        if !layout.memory64 {
-            code.i32_wrap_i64();
-        }
-    };
-    match access.direction {
-        Direction::Read => {
-            push_heap(code);
-            code.local_get(access.stable);
-        }
-        Direction::Write => {
-            code.local_get(access.stable);
-            push_heap(code);
-        }
-    }
-    code.local_get(access.len);
-    // The length has the smaller of the two memories' index types.
-    if !layout.memory64 {
-        code.i32_wrap_i64();
-    }
-    match access.direction {
-        Direction::Read => code.memory_copy(0, layout.stable_memory),
-        Direction::Write => code.memory_copy(layout.stable_memory, 0),
-    };
 }
 
 /// Body of `stable64_size`.

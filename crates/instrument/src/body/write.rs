@@ -51,7 +51,6 @@ enum Purpose {
     BulkBytes(ValType),
     StableOffset,
     StableHeap,
-    StableAddress,
     StableCharged,
 }
 
@@ -104,13 +103,11 @@ impl Emission<'_> {
     }
 
     /// The locals that a stable access needs.
-    fn stable_locals(&mut self, layout: &Layout) -> FastLocals {
+    fn stable_locals(&mut self) -> FastLocals {
         let mut get = |purpose| self.temporaries.get(purpose, ValType::I64);
         let (stable, heap, charged) =
             (get(Purpose::StableOffset), get(Purpose::StableHeap), get(Purpose::StableCharged));
-        let address =
-            if layout.memory64 { heap } else { self.temporaries.get(Purpose::StableAddress, ValType::I32) };
-        FastLocals { stable, heap, address, charged }
+        FastLocals { stable, heap, charged }
     }
 
     /// Charges and marks before a bulk instruction that writes `memory` and whose operands `[start, middle, bytes]` are on
@@ -252,7 +249,7 @@ impl BodyRewriter<'_, '_> {
             }
             Edit::StableAccess(direction) => {
                 self.stats.stable_calls += 1;
-                let locals = out.stable_locals(layout);
+                let locals = out.stable_locals();
                 let bytes = event.a.into();
                 let mut code = out.sink();
                 stable::emit_at_call_site(&mut code, direction, bytes, locals, counter, layout, self.prices);

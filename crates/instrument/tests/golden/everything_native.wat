@@ -188,7 +188,7 @@
     global.get 2
   )
   (func $bedstone:stable64_read (;11;) (type 8) (param i64 i64 i64)
-    (local i64 i32)
+    (local i64)
     block ;; label = @1
       global.get 1
       local.get 2
@@ -205,7 +205,7 @@
       local.get 2
       i64.const 1
       i64.sub
-      i64.const 6
+      i64.const 12
       i64.shr_u
       i64.or
       local.get 0
@@ -235,11 +235,9 @@
       local.get 3
       global.set 1
       local.get 0
+      i64.const 12
+      i64.shr_u
       i32.wrap_i64
-      local.set 4
-      local.get 4
-      i32.const 12
-      i32.shr_u
       i32.const 1
       i32.store8 2
       local.get 2
@@ -254,45 +252,63 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 4
-            local.get 1
-            v128.load 1 align=1
-            local.get 4
-            local.get 1
-            v128.load 1 offset=16 align=1
-            local.get 4
             local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 32
-            i32.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            v128.load 1 align=1
-            local.get 4
-            local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 16
-            i32.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            v128.load 1 align=1
-            v128.store align=1
-            v128.store align=1
-            v128.store offset=16 align=1
-            v128.store align=1
+            i64.const 65
+            i64.ge_u
+            if ;; label = @5
+              local.get 0
+              i32.wrap_i64
+              local.get 1
+              local.get 2
+              i32.wrap_i64
+              memory.copy 0 1
+            else
+              local.get 0
+              i32.wrap_i64
+              local.get 1
+              v128.load 1 align=1
+              local.get 0
+              i32.wrap_i64
+              local.get 1
+              v128.load 1 offset=16 align=1
+              local.get 0
+              i32.wrap_i64
+              local.get 2
+              i32.wrap_i64
+              i32.add
+              i32.const 32
+              i32.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              v128.load 1 align=1
+              local.get 0
+              i32.wrap_i64
+              local.get 2
+              i32.wrap_i64
+              i32.add
+              i32.const 16
+              i32.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              v128.load 1 align=1
+              v128.store align=1
+              v128.store align=1
+              v128.store offset=16 align=1
+              v128.store align=1
+            end
           else
-            local.get 4
+            local.get 0
+            i32.wrap_i64
             local.get 1
             v128.load 1 align=1
-            local.get 4
+            local.get 0
+            i32.wrap_i64
             local.get 2
             i32.wrap_i64
             i32.add
@@ -308,10 +324,12 @@
             v128.store align=1
           end
         else
-          local.get 4
+          local.get 0
+          i32.wrap_i64
           local.get 1
           i64.load 1 align=1
-          local.get 4
+          local.get 0
+          i32.wrap_i64
           local.get 2
           i32.wrap_i64
           i32.add
@@ -331,10 +349,12 @@
         i64.const 4
         i64.ge_u
         if ;; label = @3
-          local.get 4
+          local.get 0
+          i32.wrap_i64
           local.get 1
           i32.load 1 align=1
-          local.get 4
+          local.get 0
+          i32.wrap_i64
           local.get 2
           i32.wrap_i64
           i32.add
@@ -353,10 +373,12 @@
           i64.const 2
           i64.ge_u
           if ;; label = @4
-            local.get 4
+            local.get 0
+            i32.wrap_i64
             local.get 1
             i32.load16_u 1 align=1
-            local.get 4
+            local.get 0
+            i32.wrap_i64
             local.get 2
             i32.wrap_i64
             i32.add
@@ -371,7 +393,8 @@
             i32.store16 align=1
             i32.store16 align=1
           else
-            local.get 4
+            local.get 0
+            i32.wrap_i64
             local.get 1
             i32.load8_u 1
             i32.store8
@@ -386,7 +409,7 @@
     call $"#func13 bedstone:stable64_read"
   )
   (func $bedstone:stable64_write (;12;) (type 8) (param i64 i64 i64)
-    (local i64 i32)
+    (local i64)
     block ;; label = @1
       global.get 1
       local.get 2
@@ -403,7 +426,7 @@
       local.get 2
       i64.const 1
       i64.sub
-      i64.const 6
+      i64.const 12
       i64.shr_u
       i64.or
       local.get 1
@@ -434,9 +457,6 @@
       br_if 0 (;@1;)
       local.get 3
       global.set 1
-      local.get 1
-      i32.wrap_i64
-      local.set 4
       local.get 2
       i64.const 8
       i64.ge_u
@@ -449,50 +469,68 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 0
-            local.get 4
-            v128.load align=1
-            local.get 0
-            local.get 4
-            v128.load offset=16 align=1
-            local.get 0
             local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            local.get 4
-            local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 32
-            i32.sub
-            v128.load align=1
-            local.get 0
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            local.get 4
-            local.get 2
-            i32.wrap_i64
-            i32.add
-            i32.const 16
-            i32.sub
-            v128.load align=1
-            v128.store 1 align=1
-            v128.store 1 align=1
-            v128.store 1 offset=16 align=1
-            v128.store 1 align=1
+            i64.const 65
+            i64.ge_u
+            if ;; label = @5
+              local.get 0
+              local.get 1
+              i32.wrap_i64
+              local.get 2
+              i32.wrap_i64
+              memory.copy 1 0
+            else
+              local.get 0
+              local.get 1
+              i32.wrap_i64
+              v128.load align=1
+              local.get 0
+              local.get 1
+              i32.wrap_i64
+              v128.load offset=16 align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              local.get 1
+              i32.wrap_i64
+              local.get 2
+              i32.wrap_i64
+              i32.add
+              i32.const 32
+              i32.sub
+              v128.load align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              local.get 1
+              i32.wrap_i64
+              local.get 2
+              i32.wrap_i64
+              i32.add
+              i32.const 16
+              i32.sub
+              v128.load align=1
+              v128.store 1 align=1
+              v128.store 1 align=1
+              v128.store 1 offset=16 align=1
+              v128.store 1 align=1
+            end
           else
             local.get 0
-            local.get 4
+            local.get 1
+            i32.wrap_i64
             v128.load align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 16
             i64.sub
-            local.get 4
+            local.get 1
+            i32.wrap_i64
             local.get 2
             i32.wrap_i64
             i32.add
@@ -504,14 +542,16 @@
           end
         else
           local.get 0
-          local.get 4
+          local.get 1
+          i32.wrap_i64
           i64.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 8
           i64.sub
-          local.get 4
+          local.get 1
+          i32.wrap_i64
           local.get 2
           i32.wrap_i64
           i32.add
@@ -527,14 +567,16 @@
         i64.ge_u
         if ;; label = @3
           local.get 0
-          local.get 4
+          local.get 1
+          i32.wrap_i64
           i32.load align=1
           local.get 0
           local.get 2
           i64.add
           i64.const 4
           i64.sub
-          local.get 4
+          local.get 1
+          i32.wrap_i64
           local.get 2
           i32.wrap_i64
           i32.add
@@ -549,14 +591,16 @@
           i64.ge_u
           if ;; label = @4
             local.get 0
-            local.get 4
+            local.get 1
+            i32.wrap_i64
             i32.load16_u align=1
             local.get 0
             local.get 2
             i64.add
             i64.const 2
             i64.sub
-            local.get 4
+            local.get 1
+            i32.wrap_i64
             local.get 2
             i32.wrap_i64
             i32.add
@@ -567,7 +611,8 @@
             i32.store16 1 align=1
           else
             local.get 0
-            local.get 4
+            local.get 1
+            i32.wrap_i64
             i32.load8_u
             i32.store8 1
           end

@@ -281,7 +281,7 @@
       local.get 2
       i64.const 1
       i64.sub
-      i64.const 6
+      i64.const 12
       i64.shr_u
       i64.or
       local.get 0
@@ -330,38 +330,48 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 0
-            local.get 1
-            v128.load 2 align=1
-            local.get 0
-            local.get 1
-            v128.load 2 offset=16 align=1
-            local.get 0
             local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            v128.load 2 align=1
-            local.get 0
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            v128.load 2 align=1
-            v128.store align=1
-            v128.store align=1
-            v128.store offset=16 align=1
-            v128.store align=1
+            i64.const 65
+            i64.ge_u
+            if ;; label = @5
+              local.get 0
+              local.get 1
+              local.get 2
+              memory.copy $m 2
+            else
+              local.get 0
+              local.get 1
+              v128.load 2 align=1
+              local.get 0
+              local.get 1
+              v128.load 2 offset=16 align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              v128.load 2 align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              v128.load 2 align=1
+              v128.store align=1
+              v128.store align=1
+              v128.store offset=16 align=1
+              v128.store align=1
+            end
           else
             local.get 0
             local.get 1
@@ -477,7 +487,7 @@
       local.get 2
       i64.const 1
       i64.sub
-      i64.const 6
+      i64.const 12
       i64.shr_u
       i64.or
       local.get 1
@@ -520,38 +530,48 @@
           i64.const 33
           i64.ge_u
           if ;; label = @4
-            local.get 0
-            local.get 1
-            v128.load align=1
-            local.get 0
-            local.get 1
-            v128.load offset=16 align=1
-            local.get 0
             local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 32
-            i64.sub
-            v128.load align=1
-            local.get 0
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            local.get 1
-            local.get 2
-            i64.add
-            i64.const 16
-            i64.sub
-            v128.load align=1
-            v128.store 2 align=1
-            v128.store 2 align=1
-            v128.store 2 offset=16 align=1
-            v128.store 2 align=1
+            i64.const 65
+            i64.ge_u
+            if ;; label = @5
+              local.get 0
+              local.get 1
+              local.get 2
+              memory.copy 2 $m
+            else
+              local.get 0
+              local.get 1
+              v128.load align=1
+              local.get 0
+              local.get 1
+              v128.load offset=16 align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 32
+              i64.sub
+              v128.load align=1
+              local.get 0
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              local.get 1
+              local.get 2
+              i64.add
+              i64.const 16
+              i64.sub
+              v128.load align=1
+              v128.store 2 align=1
+              v128.store 2 align=1
+              v128.store 2 offset=16 align=1
+              v128.store 2 align=1
+            end
           else
             local.get 0
             local.get 1

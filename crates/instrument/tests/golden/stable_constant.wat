@@ -12,7 +12,7 @@
     (call $read (local.get $at) (local.get $at) (local.get $len))))
 ;; becomes
   (func (;2;) (type 7) (param i64 i64 i64) (result i64)
-    (local i64 i64 i64 i32)
+    (local i64 i64 i64)
     local.get 2
     i64.const 17
     i64.sub
@@ -69,14 +69,13 @@
           local.get 5
           local.set 2
           local.get 4
+          i64.const 12
+          i64.shr_u
           i32.wrap_i64
-          local.set 6
-          local.get 6
-          i32.const 12
-          i32.shr_u
           i32.const 1
           i32.store8 2
-          local.get 6
+          local.get 4
+          i32.wrap_i64
           local.get 3
           i64.load 1 align=1
           i64.store align=1
@@ -133,14 +132,13 @@
           br_if 0 (;@3;)
           local.get 5
           local.set 2
+          local.get 3
           local.get 4
           i32.wrap_i64
-          local.set 6
-          local.get 3
-          local.get 6
           i64.load align=1
           local.get 3
-          local.get 6
+          local.get 4
+          i32.wrap_i64
           i64.load offset=3 align=1
           i64.store 1 offset=3 align=1
           i64.store 1 align=1
