@@ -1,46 +1,20 @@
-//! Measuring: variants of the same work, interleaved in one run, medians of rounds.
+//! Bedstone's own measurements: ratios measured side by side in one run.
 //!
-//! The machine may be shared and noisy; a ratio of medians from interleaved rounds is what can be trusted.
+//! `cargo xtask measure` runs the program of this crate, which goes through [`groups`] and writes down their [`figures`].
+//! `benches/` has what takes a machine to itself: durability, many canisters, large states.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
+pub mod figures;
+pub mod groups;
+pub mod interleave;
+pub mod report;
+pub mod subject;
 
-/// A variant: its name and its work, which takes a number of repetitions.
-pub type Variant<'a> = (String, Box<dyn FnMut(u64) + 'a>);
+pub use interleave::median;
 
-/// Median nanoseconds per repetition of each variant, over `rounds` interleaved rounds of `repetitions`.
-pub fn interleaved(variants: &mut [Variant<'_>], rounds: usize, repetitions: u64) -> Vec<f64> {
-    let mut samples = vec![Vec::with_capacity(rounds); variants.len()];
-    for (_, work) in variants.iter_mut() {
-        work(repetitions.div_ceil(10)); // warm
-    }
-    for _ in 0..rounds {
-        for ((_, work), samples) in variants.iter_mut().zip(&mut samples) {
-            let start = Instant::now();
-            work(repetitions);
-            samples.push(start.elapsed().as_nanos() as f64 / repetitions as f64);
-        }
-    }
-    samples.into_iter().map(median).collect()
-}
-
-/// The middle value.
-pub fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Prints a table of variants with the ratio to the first.
-pub fn report(title: &str, variants: &[Variant<'_>], nanos: &[f64]) {
-    println!("\n{title}");
-    for ((name, _), time) in variants.iter().zip(nanos) {
-        println!("  {name:44} {time:12.1} ns   {:6.2} x", time / nanos[0]);
-    }
-}
-
-/// Runs the benchmark on a stack that Wasm can use.
-pub fn with_stack(work: impl FnOnce() + Send + 'static) {
+/// Runs a measurement on a stack that Wasm can use.
+pub fn with_stack<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(work);
     let joined = thread.expect("a thread can be started").join();
-    assert!(joined.is_ok(), "the benchmark panicked");
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

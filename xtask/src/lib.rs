@@ -9,6 +9,7 @@
 pub mod canisters;
 pub mod ci;
 pub mod fuzz;
+pub mod measure;
 pub mod reliability;
 pub mod tidy;
 

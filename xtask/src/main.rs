@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{canisters, ci, fuzz, reliability, tidy};
+use xtask::{canisters, ci, fuzz, measure, reliability, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask NAME
@@ -14,6 +14,7 @@ usage: cargo xtask NAME
   fuzz [--minutes N]   run the differential fuzzers (also: --cases N, --only NAME, --seed N, --from N)
   reliability [--tier quick|release]   run the trials of the store (also: --only PART, --seed N)
   crash --seed N       run one simulated life of the store again, with every operation of the disk
+  measure [--quick] [--json] [--only GROUP]   measure everything side by side; without these, into docs/measurements.md
   ci                   run everything that must pass before a change lands";
 
 fn main() -> ExitCode {
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ["fuzz", ..] => fuzz::run(&arguments[1..]),
         ["reliability", ..] => reliability::run(&reliability::tier(&arguments[1..])),
         ["crash", ..] => reliability::run(&arguments),
+        ["measure", ..] => measure::run(&arguments[1..]),
         ["ci"] => ci::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
