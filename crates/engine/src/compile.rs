@@ -12,6 +12,7 @@ use bedstone_instrument::{Config, Counter, Manifest, StableAccess, Tracker, inst
 use sha2::{Digest, Sha256};
 use wasmtime::{InstancePre, Linker};
 
+use crate::dirty::UndoAreas;
 use crate::error::Error;
 use crate::ic0::{self, HostFunctions};
 use crate::memory::{GUARD_BYTES, RESERVATION_BYTES};
@@ -82,6 +83,8 @@ struct Inner {
     /// Host functions for 32-bit and 64-bit heaps.
     linkers: [Linker<MessageState>; 2],
     modules: Mutex<Modules>,
+    /// Shared by all canisters.
+    undo_areas: Arc<UndoAreas>,
 }
 
 /// Compiled modules by the hash of what was installed.
@@ -148,6 +151,7 @@ pub(crate) struct Compiled {
     pub counter: Counter,
     /// What canisters are told of their subnet.
     pub subnet: Arc<SubnetInfo>,
+    pub undo_areas: Arc<UndoAreas>,
 }
 
 impl Engine {
@@ -180,6 +184,7 @@ impl Engine {
                 engine,
                 linkers,
                 modules: Mutex::default(),
+                undo_areas: Arc::default(),
             }),
         })
     }
@@ -227,7 +232,8 @@ impl Inner {
         let pre = self.linkers[usize::from(manifest.memory64())]
             .instantiate_pre(&module)
             .map_err(Error::machine)?;
-        Ok(Compiled { counter: manifest.counter, manifest, pre, subnet: Arc::clone(&self.subnet) })
+        let (subnet, undo_areas) = (Arc::clone(&self.subnet), Arc::clone(&self.undo_areas));
+        Ok(Compiled { counter: manifest.counter, manifest, pre, subnet, undo_areas })
     }
 }
 

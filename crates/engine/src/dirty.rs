@@ -19,7 +19,7 @@ use crate::sys::{Mapping, PAGE};
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Is told of each page that a message changed: its index, what it held before, what it holds now.
 pub(crate) type Changed<'a> = &'a mut dyn FnMut(usize, &[u8; PAGE], &[u8; PAGE]);
@@ -105,18 +105,26 @@ impl Heap {
     }
 
     /// Calls `visit` with every page that may have changed, ascending, and clears the marks. The byte of page `p` stands
-    /// for `p` and `p + 1`.
-    fn take_marked(live: &Mapping, marks: Marks<'_>, mut visit: impl FnMut(usize)) {
-        let pages = live.pages();
+    /// for `p` and `p + 1`. The processor is asked for each page, here and in the image, one visit ahead.
+    fn take_marked(&self, marks: Marks<'_>, mut visit: impl FnMut(usize)) {
+        let pages = self.live.pages();
         let Marks { tracking, map } = marks;
         let mut next = 0;
+        let mut ahead = None;
         tracking.each_set_byte(map, pages, |page| {
             tracking.set_byte(map + page, 0);
             for candidate in page.max(next)..(page + 2).min(pages) {
-                visit(candidate);
+                self.live.expect_page(candidate);
+                self.shadow.expect_page(candidate);
+                if let Some(page) = ahead.replace(candidate) {
+                    visit(page);
+                }
             }
             next = next.max(page + 2);
         });
+        if let Some(page) = ahead {
+            visit(page);
+        }
     }
 
     /// Ends a stage that succeeded: its contents become the image that the next stage is compared with. The transaction
@@ -141,9 +149,19 @@ impl Heap {
     ) -> io::Result<u64> {
         self.shadow.grow_to(self.live.len())?;
         let mut changed = 0;
-        let (live, shadow, staged, unsaved) = (&self.live, &self.shadow, &mut self.staged, &mut self.unsaved);
-        let changes = &mut self.changes;
-        Self::take_marked(live, marks, |page| {
+        let mut changes = std::mem::take(&mut self.changes);
+        let mut staged = std::mem::take(&mut self.staged);
+        let mut unsaved = std::mem::take(&mut self.unsaved);
+        let (live, shadow) = (&self.live, &self.shadow);
+        self.take_marked(marks, |page| {
+            if !keep_undo && tell.is_none() {
+                if shadow.update_page_from(page, live) {
+                    changed += 1;
+                    unsaved.insert(page);
+                    changes.push(page);
+                }
+                return;
+            }
             if live.page_equals(page, shadow) {
                 return;
             }
@@ -162,9 +180,10 @@ impl Heap {
                 }
                 None => unsaved.insert(page),
             }
-            shadow.copy_page_from(page, live);
+            shadow.update_page_from(page, live);
             changes.push(page);
         });
+        (self.changes, self.staged, self.unsaved) = (changes, staged, unsaved);
         Ok(changed)
     }
 
@@ -177,10 +196,9 @@ impl Heap {
         let mut changed = 0;
         let (live, shadow) = (&self.live, &self.shadow);
         let imaged = shadow.pages();
-        Self::take_marked(live, marks, |page| {
-            if page < imaged && !live.page_equals(page, shadow) {
+        self.take_marked(marks, |page| {
+            if page < imaged && live.update_page_from(page, shadow) {
                 changed += 1;
-                live.copy_page_from(page, shadow);
             }
         });
         self.shadow.shrink_to(stage_len)?;
@@ -302,6 +320,12 @@ pub(crate) struct StableTouched {
     written: Vec<u32>,
     /// Pre-images of the pages in `written` that have one, in the same order.
     undo: Vec<u8>,
+    /// Where large undo areas come from and go back to.
+    areas: Arc<UndoAreas>,
+    /// Pages from `known_from` on that may hold something: those of them that are not in it are zero.
+    filled: PageSet,
+    /// Stable pages when this record was made, of which nothing is known; `None` before the first transaction.
+    known_from: Option<usize>,
     /// How many of `written` belong to earlier stages.
     earlier: usize,
     /// Stable pages when the stage began: those beyond need no pre-image.
@@ -380,7 +404,10 @@ impl StableTouched {
                 self.accessed.push(index(page));
             }
             tracking.set_stable_mark(page, BOTH);
-            if (page as usize) < self.stage_pages {
+            if (page as usize) < self.stage_pages && self.may_hold(page as usize) {
+                if self.undo.len() == self.undo.capacity() && self.undo.len() >= UNDO_BYTES_KEPT {
+                    self.areas.exchange(&mut self.undo);
+                }
                 stable.append_to(page as usize * PAGE, PAGE, &mut self.undo);
                 self.written.push(index(page) | HAS_IMAGE);
             } else {
@@ -402,6 +429,28 @@ impl StableTouched {
         debug_assert!(self.accessed.is_empty() && self.written.is_empty());
         self.committed_pages = stable.pages();
         self.stage_pages = self.committed_pages;
+        self.known_from.get_or_insert(self.committed_pages);
+    }
+
+    /// A record whose large undo areas come from `areas`.
+    pub fn with_areas(areas: Arc<UndoAreas>) -> Self {
+        Self { areas, ..Self::default() }
+    }
+
+    /// Whether a page of the stage's start may hold something else than zeros.
+    fn may_hold(&self, page: usize) -> bool {
+        self.known_from.is_none_or(|from| page < from) || self.filled.contains(page)
+    }
+
+    /// Pages that were written may hold something from now on.
+    fn fill(&mut self, from: usize) {
+        let Some(known_from) = self.known_from else { return };
+        for page in &self.written[from..] {
+            let page = (page & !HAS_IMAGE) as usize;
+            if page >= known_from {
+                self.filled.insert(page);
+            }
+        }
     }
 
     fn clear_marks(&mut self, tracking: &Tracking) {
@@ -413,6 +462,7 @@ impl StableTouched {
     /// Ends a stage whose changes stand as long as the transaction does: later stages count their pages afresh.
     pub fn end_stage(&mut self, tracking: &Tracking, stable: &Mapping) {
         self.clear_marks(tracking);
+        self.fill(self.earlier);
         self.earlier = self.written.len();
         self.stage_pages = stable.pages();
     }
@@ -441,6 +491,7 @@ impl StableTouched {
     /// Makes everything written since the transaction began permanent.
     pub fn commit(&mut self, tracking: &Tracking, unsaved: &mut PageSet) {
         self.clear_marks(tracking);
+        self.fill(0);
         for page in self.written.drain(..) {
             unsaved.insert((page & !HAS_IMAGE) as usize);
         }
@@ -450,6 +501,7 @@ impl StableTouched {
     /// Makes everything written in a transaction of one stage permanent, and tells what it was.
     pub fn commit_and_tell(&mut self, tracking: &Tracking, stable: &Mapping, tell: Changed<'_>) {
         self.clear_marks(tracking);
+        self.fill(0);
         let mut images = self.undo.chunks_exact(PAGE);
         let mut after = [0; PAGE];
         for page in self.written.drain(..) {
@@ -492,6 +544,8 @@ impl StableTouched {
                     stable.write((page & !HAS_IMAGE) as usize * PAGE, &self.undo[end - PAGE..end]);
                 }
                 end -= PAGE;
+            } else if (page as usize) < self.stage_pages {
+                stable.write(page as usize * PAGE, &[0; PAGE]);
             }
         }
         self.undo.truncate(end);
@@ -499,13 +553,48 @@ impl StableTouched {
 
     fn forget(&mut self) {
         self.undo.clear();
-        self.undo.shrink_to(UNDO_BYTES_KEPT);
+        if self.undo.capacity() > UNDO_BYTES_KEPT {
+            self.areas.give_back(std::mem::take(&mut self.undo));
+        }
         self.earlier = 0;
     }
 }
 
 /// Capacity of the undo area that an idle canister may keep.
-const UNDO_BYTES_KEPT: usize = 4 << 20;
+const UNDO_BYTES_KEPT: usize = 256 << 10;
+
+/// A large undo area that any canister may use next. Fresh memory costs a page fault for each page: several times what is to
+/// be kept there.
+#[derive(Debug, Default)]
+pub(crate) struct UndoAreas {
+    spare: Mutex<Vec<u8>>,
+}
+
+/// Capacity of an area that is kept.
+const AREA_BYTES_MAX: usize = 256 << 20;
+
+impl UndoAreas {
+    /// Moves what is in `undo` to the spare area, if that is larger.
+    fn exchange(&self, undo: &mut Vec<u8>) {
+        let mut area = std::mem::take(&mut *self.spare());
+        if area.capacity() > undo.capacity() {
+            area.extend_from_slice(undo);
+            *undo = area;
+        }
+    }
+
+    /// Keeps an area unless the spare one is larger, or this one too large.
+    fn give_back(&self, area: Vec<u8>) {
+        let mut spare = self.spare();
+        if (spare.capacity()..=AREA_BYTES_MAX).contains(&area.capacity()) {
+            *spare = area;
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 fn index(page: u64) -> u32 {
     u32::try_from(page).expect("500 GiB are fewer than 2^32 pages")

@@ -10,6 +10,7 @@ use bedstone_instrument::abi::INJECTED;
 use wasmtime::{ExternRef, Global, Instance, Memory, Ref, Store, Table, TypedFunc, WasmBacktrace};
 
 use crate::compile::Compiled;
+use crate::dirty::StableTouched;
 use crate::error::Error;
 use crate::ic0::slow_functions;
 use crate::message::Closure;
@@ -72,6 +73,8 @@ impl Live {
         let subnet = compiled.subnet.clone();
         let state =
             MessageState::new(memories.clone(), system.clone(), subnet, manifest.memory64(), heap_name);
+        let touched = StableTouched::with_areas(compiled.undo_areas.clone());
+        let state = MessageState { touched, ..state };
         let mut store = Store::new(compiled.pre.module().engine(), state);
 
         if manifest.external_references {

@@ -11,21 +11,26 @@ use bedstone_instrument::abi::{DeclaredMemory, STABLE_WASM_PAGES_MAX, WASM_PAGE_
 use bedstone_instrument::{Manifest, limits};
 
 use crate::dirty::{Heap, Marks};
-use crate::sys::{Mapping, Shape};
+use crate::sys::{Mapping, PAGE, Shape};
 
 /// Address space that compiled code assumes for each memory.
 pub(crate) const RESERVATION_BYTES: u64 = 4 << 30;
 /// Inaccessible bytes after each reservation; injected offsets stay below it.
 pub(crate) const GUARD_BYTES: u64 = 32 << 20;
 
+/// Stable pages and map bytes are touched far apart: a huge page would clear 2 MiB for each.
 const STABLE: Shape = shape(STABLE_WASM_PAGES_MAX * WASM_PAGE_BYTES);
 const TRACKING: Shape = shape(RESERVATION_BYTES);
-/// One shape for both widths: an upgrade may keep a 32-bit memory for a module that declares a 64-bit one.
-const HEAP: Shape = shape(limits::HEAP64_BYTES_MAX);
+/// One shape for both widths: an upgrade may keep a 32-bit memory for a module that declares a 64-bit one. Heaps are used from
+/// end to end, so huge pages save most of the faults.
+const HEAP: Shape = Shape { huge_pages: true, ..shape(limits::HEAP64_BYTES_MAX) };
+/// Of a heap's image. The kernel gives a huge page only where all of it is accessible, which a heap that grows little by little
+/// never is when it is first touched; its image may be.
+const IMAGE: Shape = Shape { step: HUGE_PAGE_BYTES, ..HEAP };
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 const fn shape(bytes: u64) -> Shape {
-    // Stable pages and map bytes are touched far apart: a huge page would copy or clear 2 MiB for each.
-    Shape { capacity: bytes as usize, guard: GUARD_BYTES as usize, huge_pages: false }
+    Shape { capacity: bytes as usize, guard: GUARD_BYTES as usize, huge_pages: false, step: PAGE }
 }
 
 /// An empty stable memory.
@@ -85,10 +90,10 @@ impl Tracking {
 /// A memory of the declared minimum size, or of `bytes` if that is more.
 pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64) -> io::Result<Heap> {
     let len = bytes.max(ty.wasm_pages_min * WASM_PAGE_BYTES) as usize;
-    Ok(Heap::new(Arc::new(heap_mapping(len)?), heap_mapping(len)?))
+    Ok(Heap::new(Arc::new(heap_mapping(len)?), Mapping::with_len(IMAGE, len)?))
 }
 
-/// A memory as [`new_heap`] makes two of.
+/// A memory as [`new_heap`] makes one.
 pub(crate) fn heap_mapping(len: usize) -> io::Result<Mapping> {
     Mapping::with_len(HEAP, len)
 }

@@ -16,6 +16,11 @@ impl PageSet {
         self.words[word] |= 1 << (page % 64);
     }
 
+    /// Whether a page is in it.
+    pub fn contains(&self, page: usize) -> bool {
+        self.words.get(page / 64).is_some_and(|word| word >> (page % 64) & 1 == 1)
+    }
+
     /// Takes all pages out, ascending.
     pub fn take(&mut self) -> impl Iterator<Item = usize> + use<> {
         let words = std::mem::take(&mut self.words);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
-use super::{Mapping, Shape};
+use super::{Mapping, PAGE, Shape};
 
 thread_local! {
     /// Mappings for the instantiation that runs on this thread, in memory-index order.
@@ -58,7 +58,7 @@ unsafe impl MemoryCreator for Creator {
                 let capacity = maximum.map_or(most, |maximum| maximum.min(most).max(minimum));
                 let guard =
                     reserved_size_in_bytes.unwrap_or(0).max(capacity) - capacity + guard_size_in_bytes;
-                let shape = Shape { capacity, guard, huge_pages: false };
+                let shape = Shape { capacity, guard, huge_pages: false, step: PAGE };
                 Arc::new(Mapping::new(shape).map_err(|error| format!("no address space: {error}"))?)
             }
         };

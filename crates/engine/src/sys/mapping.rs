@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::bytes::{expect, is_zero, update_page};
+
 /// Bytes of a page, the unit of protection, tracking and comparison.
 pub(crate) const PAGE: usize = 4096;
 
@@ -23,6 +25,9 @@ pub(crate) struct Shape {
     pub guard: usize,
     /// Whether the kernel may back it with huge pages. Off where single bytes are touched far apart.
     pub huge_pages: bool,
+    /// Bytes by which it becomes accessible, a multiple of [`PAGE`]: more than a page only for what no Wasm code sees, since
+    /// bytes past the length are accessible then.
+    pub step: usize,
 }
 
 /// See the module's documentation.
@@ -32,8 +37,11 @@ pub(crate) struct Mapping {
     /// Capacity and guard.
     reserved: usize,
     capacity: usize,
-    /// Accessible bytes from the base; a multiple of [`PAGE`].
+    step: usize,
+    /// Bytes of the memory; a multiple of [`PAGE`].
     len: AtomicUsize,
+    /// Bytes from the base that can be accessed: those of the memory, rounded up to `step`, or more if it was longer.
+    accessible: AtomicUsize,
     /// Bytes from the base that are a file's.
     file_len: AtomicUsize,
     /// How many share it to read; it does not grow meanwhile.
@@ -73,16 +81,17 @@ impl Mapping {
             base,
             reserved,
             capacity: shape.capacity,
+            step: shape.step,
             len: AtomicUsize::new(0),
+            accessible: AtomicUsize::new(0),
             file_len: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             growth_refused: AtomicBool::new(false),
         };
-        if !shape.huge_pages {
-            // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which
-            // is as good.
-            unsafe { libc::madvise(address, reserved, libc::MADV_NOHUGEPAGE) };
-        }
+        let advice = if shape.huge_pages { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which is as
+        // good.
+        unsafe { libc::madvise(address, reserved, advice) };
         Ok(mapping)
     }
 
@@ -132,7 +141,12 @@ impl Mapping {
             self.growth_refused.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        self.protect(old, len, libc::PROT_READ | libc::PROT_WRITE)?;
+        let accessible = self.accessible.load(Ordering::Relaxed);
+        let wanted = len.next_multiple_of(self.step).min(self.capacity);
+        if wanted > accessible {
+            self.protect(accessible, wanted, libc::PROT_READ | libc::PROT_WRITE)?;
+            self.accessible.store(wanted, Ordering::Relaxed);
+        }
         self.len.store(len, Ordering::Relaxed);
         Ok(())
     }
@@ -179,11 +193,12 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         self.len.fetch_max(len, Ordering::Relaxed);
+        self.accessible.fetch_max(len, Ordering::Relaxed);
         self.file_len.fetch_max(len, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Drops the bytes from `len` on: inaccessible, and zero if grown back to. Not for bytes that are a file's, which
+    /// Drops the bytes from `len` on: inaccessible, but for a step of several pages, and zero if grown back to. Not for bytes that are a file's, which
     /// would come back.
     pub fn shrink_to(&self, len: usize) -> io::Result<()> {
         let old = self.len();
@@ -198,7 +213,10 @@ impl Mapping {
         if unsafe { libc::madvise(start.cast(), old - len, libc::MADV_DONTNEED) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        self.protect(len, old, libc::PROT_NONE)?;
+        if self.step == PAGE {
+            self.protect(len, old, libc::PROT_NONE)?;
+            self.accessible.store(len, Ordering::Relaxed);
+        }
         self.len.store(len, Ordering::Relaxed);
         Ok(())
     }
@@ -275,6 +293,20 @@ impl Mapping {
         unsafe { libc::memcmp(mine.cast(), theirs.cast(), PAGE) == 0 }
     }
 
+    /// Gives a page the bytes that it has in `other`, writing only where they differ; whether any did.
+    pub fn update_page_from(&self, page: usize, other: &Mapping) -> bool {
+        let (to, from) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
+        // SAFETY: both ranges were checked and are whole pages; two mappings do not overlap.
+        unsafe { update_page(to, from) }
+    }
+
+    /// Asks the processor for the beginning of a page that is going to be read, if there is such a page.
+    pub fn expect_page(&self, page: usize) {
+        if page < self.pages() {
+            expect(self.address(page * PAGE, PAGE));
+        }
+    }
+
     /// Copies a page from the same place in `other`.
     pub fn copy_page_from(&self, page: usize, other: &Mapping) {
         let (to, from) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
@@ -294,9 +326,12 @@ impl Mapping {
             unsafe { address.cast::<u64>().read() }
         };
         let words = bytes / 8;
-        for block in (0..words).step_by(8) {
-            let end = (block + 8).min(words);
-            if (block..end).fold(0, |all, word| all | word_at(word)) == 0 {
+        for block in (0..words).step_by(BLOCK_WORDS) {
+            let end = (block + BLOCK_WORDS).min(words);
+            // SAFETY: the block's words lie in the range that `address` checked.
+            let block_start = unsafe { start.add(block * 8) };
+            // SAFETY: as above; `end - block` words are left of it.
+            if unsafe { is_zero(block_start, (end - block) * 8) } {
                 continue;
             }
             for word in block..end {
@@ -330,11 +365,14 @@ impl Drop for Mapping {
     }
 }
 
+/// Words of a map that are looked at together: 32 of its cache lines.
+const BLOCK_WORDS: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape { capacity: 16 * PAGE, guard: PAGE, huge_pages: false };
+    const SHAPE: Shape = Shape { capacity: 16 * PAGE, guard: PAGE, huge_pages: false, step: PAGE };
 
     #[test]
     fn grows_shrinks_and_forgets() {

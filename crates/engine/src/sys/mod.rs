@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "the one place where mappings are made and given to Wasmtime")]
 
 mod anonymous;
+mod bytes;
 mod creator;
 mod mapping;
 
