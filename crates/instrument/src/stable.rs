@@ -282,6 +282,7 @@ pub(crate) fn emit_trap(code: &mut InstructionSink<'_>, layout: &Layout, params:
     layout.counter_in(params).publish(code);
     code.i32_const(trap as i32);
     layout.slow_call(code, SlowCall::Trap);
+    code.unreachable();
 }
 
 /// Local types and body of the slow path: the IC's order of steps.

@@ -41,6 +41,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     i32.const 1
@@ -73,6 +74,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     i32.const 1
@@ -110,6 +112,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     i32.const 1
@@ -149,6 +152,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     if ;; label = @1
@@ -195,6 +199,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       local.get 0
@@ -242,6 +247,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     i32.const 1
@@ -264,6 +270,7 @@
       i64.lt_s
       if ;; label = @2
         call $bedstone:out_of_instructions
+        unreachable
       end
       local.get 0
       i32.const 2
@@ -295,6 +302,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i32.const 0
     i32.const 1

@@ -27,6 +27,7 @@
       local.get 1
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (result i32) ;; label = @1
       local.get 0
@@ -49,6 +50,7 @@
       local.get 0
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (type 8) (result i32 i64) ;; label = @1
       i32.const 1
@@ -68,6 +70,7 @@
       local.get 1
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (result i32) ;; label = @1
       local.get 0
@@ -89,6 +92,7 @@
       local.get 0
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       i32.const 5

@@ -24,6 +24,7 @@
       local.get 0
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (result i32) ;; label = @1
       block ;; label = @2

@@ -44,6 +44,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     ref.func $bedstone:msg_reply
     drop
@@ -70,6 +71,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1
@@ -114,6 +116,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     call $reply
   )

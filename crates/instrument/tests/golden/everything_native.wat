@@ -55,6 +55,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i32.const 1
     global.set $g
@@ -69,6 +70,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     memory.size 1
     drop
@@ -158,6 +160,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1
@@ -644,6 +647,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 2
     i64.eqz
@@ -666,6 +670,7 @@
       i32.const 2
       i32.const 0
       call_indirect (type 3)
+      unreachable
     end
     local.get 0
     i64.const 4294967295
@@ -678,6 +683,7 @@
       i32.const 3
       i32.const 0
       call_indirect (type 3)
+      unreachable
     end
     local.get 1
     i64.const 12
@@ -718,6 +724,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 2
     i64.eqz
@@ -740,6 +747,7 @@
       i32.const 2
       i32.const 0
       call_indirect (type 3)
+      unreachable
     end
     local.get 1
     i64.const 4294967295
@@ -752,6 +760,7 @@
       i32.const 3
       i32.const 0
       call_indirect (type 3)
+      unreachable
     end
     local.get 0
     i64.const 12
@@ -779,6 +788,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1

@@ -21,6 +21,7 @@
       local.get 1
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (result i64) ;; label = @1
       i64.const 5

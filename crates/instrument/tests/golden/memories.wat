@@ -37,6 +37,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     i32.const 1
@@ -78,6 +79,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     v128.const i32x4 0x00000001 0x00000000 0x00000002 0x00000000
@@ -111,6 +113,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i64.const 1
     i64.const 2
@@ -171,6 +174,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i32.const 0
     i32.const 1
@@ -214,6 +218,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i32.const 0
     i32.const 1
@@ -257,6 +262,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i32.const 1
     memory.grow

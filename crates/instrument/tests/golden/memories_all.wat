@@ -58,6 +58,7 @@
       local.get 0
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       i64.const 0
@@ -231,6 +232,7 @@
       local.get 2
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1
@@ -690,6 +692,7 @@
       local.get 3
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 2
     i64.eqz
@@ -715,6 +718,7 @@
       i32.const 2
       i32.const 0
       call_indirect (type 2)
+      unreachable
     end
     local.get 0
     i64.const 6442450944
@@ -729,6 +733,7 @@
       i32.const 3
       i32.const 0
       call_indirect (type 2)
+      unreachable
     end
     local.get 3
     global.set 1
@@ -772,6 +777,7 @@
       local.get 3
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 2
     i64.eqz
@@ -797,6 +803,7 @@
       i32.const 2
       i32.const 0
       call_indirect (type 2)
+      unreachable
     end
     local.get 1
     i64.const 6442450944
@@ -811,6 +818,7 @@
       i32.const 3
       i32.const 0
       call_indirect (type 2)
+      unreachable
     end
     local.get 3
     global.set 1
@@ -842,6 +850,7 @@
       local.get 3
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1
@@ -922,6 +931,7 @@
       local.get 4
       global.set 1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     local.get 1

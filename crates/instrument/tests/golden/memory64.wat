@@ -17,6 +17,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     local.get 0
     v128.const i32x4 0x00000001 0x00000000 0x00000002 0x00000000
@@ -45,6 +46,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     i64.const 1
     memory.grow

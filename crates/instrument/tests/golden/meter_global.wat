@@ -18,6 +18,7 @@
     i64.lt_s
     if ;; label = @1
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       loop ;; label = @2
@@ -30,6 +31,7 @@
         i64.lt_s
         if ;; label = @3
           call $bedstone:out_of_instructions
+          unreachable
         end
         local.get 0
         i32.eqz

@@ -20,6 +20,7 @@
       local.get 1
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block (result i32) ;; label = @1
       block ;; label = @2
@@ -35,6 +36,7 @@
             local.get 1
             global.set 0
             call $bedstone:out_of_instructions
+            unreachable
           end
           local.get 0
           i32.eqz

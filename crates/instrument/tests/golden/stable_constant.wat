@@ -24,6 +24,7 @@
       local.get 2
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       local.get 0
@@ -166,6 +167,7 @@
       local.get 2
       global.set 0
       call $bedstone:out_of_instructions
+      unreachable
     end
     block ;; label = @1
       local.get 0
