@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::entry_points::{EntryPoints, MetadataSection};
 
 /// Begins the name of every injected function in the name section, so that backtraces can tell them apart.
@@ -16,6 +18,9 @@ pub const INJECTED: &str = "bedstone:";
 
 /// Version of everything in this file; part of the key of every compiled artefact.
 pub const ABI_VERSION: u32 = 2;
+
+/// Stands for this crate's sources: what another revision made of a module is not taken for what this one would make of it.
+pub const REVISION: &str = env!("BEDSTONE_INSTRUMENT_REVISION");
 
 /// Bytes in an operating-system page, the unit of tracking and of the IC's page charges.
 pub const PAGE_BYTES: u64 = 4096;
@@ -38,6 +43,8 @@ pub const STABLE_WASM_PAGES_MAX: u64 = 8_192_000;
 /// 32 MiB guard, which they do with up to 30 memories of 32 or seven of 64 bits, accesses at `offset + i32` need no bounds
 /// check.
 pub mod tracking {
+    use serde::{Deserialize, Serialize};
+
     use super::{DeclaredMemory, PAGE_BYTES, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
 
     /// Bytes of the map of a 32-bit memory: one per page of 4 GiB. Maps do not follow the declared maximum: any address
@@ -72,7 +79,7 @@ pub mod tracking {
     );
 
     /// The addresses of one module's tracking memory.
-    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     pub struct TrackingLayout {
         /// Start of each declared memory's heap map, by memory index; that of memory 0 is 0.
         pub heap_maps: Vec<u64>,
@@ -163,7 +170,7 @@ pub enum StableAccess {
 }
 
 /// Where the instruction counter is kept while code runs. Both give the same counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Counter {
     /// In a global, loaded and stored at each block. Exact at every point, traps included.
     Global,
@@ -189,7 +196,7 @@ pub enum Tracker {
 }
 
 /// What the engine must know about a rewritten module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// The canister's methods and system entry points.
     pub entry_points: EntryPoints,
@@ -214,6 +221,7 @@ pub struct Manifest {
     /// Whether the module carries the enhanced-orthogonal-persistence section.
     pub enhanced_orthogonal_persistence: bool,
     /// What the module imports from `ic0`, by index in [`crate::system_api::all`]; one entry per import.
+    #[serde(deserialize_with = "known_imports")]
     pub imports: Vec<&'static str>,
     /// Whether a value of type `externref`, which can only be null, may occur while the module runs: engines need a heap of
     /// their own for them.
@@ -236,8 +244,17 @@ impl Manifest {
     }
 }
 
+/// Names of system functions, each as the one that [`crate::system_api`] lists.
+fn known_imports<'de, D: Deserializer<'de>>(names: D) -> Result<Vec<&'static str>, D::Error> {
+    let names = Vec::<String>::deserialize(names)?;
+    let known =
+        |name: &String| crate::system_api::all().iter().map(|api| api.name).find(|known| known == name);
+    let found: Option<Vec<_>> = names.iter().map(known).collect();
+    found.ok_or_else(|| serde::de::Error::custom("a system function that does not exist"))
+}
+
 /// How long the contents of a declared memory live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Lifetime {
     /// Like the IC's heap: kept from message to message; on an upgrade replaced by the new module's memory of that index,
     /// or kept with all others of its kind if the upgrade says so; emptied by a reinstallation.
@@ -245,7 +262,7 @@ pub enum Lifetime {
 }
 
 /// A memory that a canister's module declares, defined or imported as `env.memory`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeclaredMemory {
     /// Its index, in the original as in the rewritten module.
     pub index: u32,
@@ -260,7 +277,7 @@ pub struct DeclaredMemory {
 }
 
 /// Value type of a global.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GlobalKind {
     /// 4 bytes.
     I32,
@@ -275,7 +292,7 @@ pub enum GlobalKind {
 }
 
 /// A global as a snapshot lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListedGlobal {
     /// A mutable one.
     Saved {
@@ -303,7 +320,7 @@ impl ListedGlobal {
 }
 
 /// An active data segment, lifted out of the module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveData {
     /// Index of the memory.
     pub memory: u32,
@@ -314,7 +331,7 @@ pub struct ActiveData {
 }
 
 /// Export names of injected items.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     /// Mutable i64 global: instructions left.
     pub counter: String,
@@ -340,7 +357,7 @@ pub struct Names {
 }
 
 /// What was injected, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Bytes of the code section before and after.
     pub code_bytes: (usize, usize),

@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// The functions at which the IC enters a canister, by index in the module's function space.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryPoints {
     /// Methods exported as `canister_update <name>`.
     pub updates: BTreeMap<String, u32>,
@@ -150,7 +152,7 @@ impl EntryPoints {
 }
 
 /// Who may read a metadata section.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Visibility {
     /// Everybody: `icp:public …`.
     Public,
@@ -159,7 +161,7 @@ pub enum Visibility {
 }
 
 /// A custom section that the IC keeps as canister metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataSection {
     /// Its name without `icp:public ` or `icp:private `, e.g. `candid:service`. May be empty.
     pub name: String,
