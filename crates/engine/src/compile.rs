@@ -10,18 +10,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bedstone_instrument::{Config, Counter, Manifest, StableAccess, Tracker, instrument, limits};
 use sha2::{Digest, Sha256};
-use wasmtime::{InstancePre, Linker};
+use wasmtime::InstancePre;
 
+use crate::cache::{About, CompileCache, Fingerprint, Name};
+use crate::compiler::{Backend, Tier};
 use crate::dirty::UndoAreas;
 use crate::error::Error;
-use crate::ic0::{self, HostFunctions};
-use crate::memory::{GUARD_BYTES, RESERVATION_BYTES};
+use crate::ic0::HostFunctions;
 use crate::prices::SubnetInfo;
 use crate::state::MessageState;
-use crate::sys::Creator;
-
-/// Bytes of stack that Wasm code may use, as in production.
-const WASM_STACK_BYTES: usize = 5 << 20;
 
 /// How canisters are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -79,18 +76,17 @@ pub struct Engine {
 struct Inner {
     config: EngineConfig,
     subnet: Arc<SubnetInfo>,
-    engine: wasmtime::Engine,
-    /// Host functions for 32-bit and 64-bit heaps.
-    linkers: [Linker<MessageState>; 2],
+    backend: Backend,
+    cache: Option<Arc<CompileCache>>,
     modules: Mutex<Modules>,
     /// Shared by all canisters.
     undo_areas: Arc<UndoAreas>,
 }
 
-/// Compiled modules by the hash of what was installed.
+/// Compiled modules by what was installed.
 #[derive(Default)]
 struct Modules {
-    by_hash: HashMap<[u8; 32], Weak<Module>>,
+    known: HashMap<Fingerprint, Weak<Module>>,
     /// Those used last, kept although no canister in memory may use them: canisters that were let go come back.
     recent: VecDeque<Arc<Module>>,
 }
@@ -99,15 +95,15 @@ struct Modules {
 const RECENT_MODULES_MAX: usize = 8;
 
 impl Modules {
-    fn find(&mut self, hash: &[u8; 32]) -> Option<Arc<Module>> {
-        let module = self.by_hash.get(hash).and_then(Weak::upgrade)?;
+    fn find(&mut self, fingerprint: &Fingerprint) -> Option<Arc<Module>> {
+        let module = self.known.get(fingerprint).and_then(Weak::upgrade)?;
         self.remember(&module);
         Some(module)
     }
 
     fn add(&mut self, module: &Arc<Module>) {
-        self.by_hash.retain(|_, module| module.strong_count() > 0);
-        self.by_hash.insert(module.hash, Arc::downgrade(module));
+        self.known.retain(|_, module| module.strong_count() > 0);
+        self.known.insert(module.fingerprint, Arc::downgrade(module));
         self.remember(module);
     }
 
@@ -130,6 +126,7 @@ impl std::fmt::Debug for Engine {
 pub struct Module {
     /// The bytes as installed, gzip or not.
     pub(crate) installed: Vec<u8>,
+    fingerprint: Fingerprint,
     /// SHA-256 of the bytes as installed.
     pub(crate) hash: [u8; 32],
     pub(crate) main: Compiled,
@@ -168,25 +165,26 @@ impl Engine {
     /// # Errors
     /// If this machine cannot run compiled Wasm.
     pub fn on_subnet(config: EngineConfig, subnet: SubnetInfo) -> Result<Self, Error> {
-        let engine = wasmtime::Engine::new(&wasmtime_config()).map_err(Error::machine)?;
+        Self::with_cache(config, subnet, None)
+    }
+
+    /// An engine for the canisters of a subnet that looks for compiled modules in a cache, and keeps them there.
+    ///
+    /// # Errors
+    /// If this machine cannot run compiled Wasm.
+    pub fn with_cache(
+        config: EngineConfig,
+        subnet: SubnetInfo,
+        cache: Option<Arc<CompileCache>>,
+    ) -> Result<Self, Error> {
         let form = match (config.stable, config.usual_host_functions) {
             (StableAccess::Native, _) => HostFunctions::None,
             (StableAccess::Host, false) => HostFunctions::Cached,
             (StableAccess::Host, true) => HostFunctions::Usual,
         };
-        let mut linkers = [Linker::new(&engine), Linker::new(&engine)];
-        ic0::link::<u32>(&mut linkers[0], form).map_err(Error::machine)?;
-        ic0::link::<u64>(&mut linkers[1], form).map_err(Error::machine)?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                config,
-                subnet: Arc::new(subnet),
-                engine,
-                linkers,
-                modules: Mutex::default(),
-                undo_areas: Arc::default(),
-            }),
-        })
+        let backend = Backend::new(Tier::Optimising, form)?;
+        let (subnet, modules, undo_areas) = (Arc::new(subnet), Mutex::default(), Arc::default());
+        Ok(Self { inner: Arc::new(Inner { config, subnet, backend, cache, modules, undo_areas }) })
     }
 
     /// How canisters are run.
@@ -204,15 +202,15 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::InvalidModule`](crate::ErrorKind::InvalidModule) if the IC would not accept it.
     pub fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, Error> {
-        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        let fingerprint = *blake3::hash(bytes).as_bytes();
         let modules = || self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = modules().find(&hash) {
+        if let Some(module) = modules().find(&fingerprint) {
             return Ok(module);
         }
-        let wasm = decompress(bytes)?;
-        let main = self.inner.compile(&wasm, self.inner.config.counter)?;
+        let (hash, main) = self.inner.form(&fingerprint, bytes, self.inner.config.counter)?;
         let module = Arc::new(Module {
             installed: bytes.to_vec(),
+            fingerprint,
             hash,
             main,
             exact: OnceLock::new(),
@@ -224,14 +222,37 @@ impl Engine {
 }
 
 impl Inner {
-    fn compile(&self, wasm: &[u8], counter: Counter) -> Result<Compiled, Error> {
+    /// A form of a module, from the cache, or compiled and kept there; and the SHA-256 of what was installed.
+    fn form(
+        &self,
+        fingerprint: &Fingerprint,
+        installed: &[u8],
+        counter: Counter,
+    ) -> Result<([u8; 32], Compiled), Error> {
         let EngineConfig { stable, tracker, allow_multi_memory, .. } = self.config;
-        let config = Config { stable, counter, tracker, allow_multi_memory, ..Config::default() };
-        let (rewritten, manifest) = instrument(wasm, &config).map_err(Error::invalid_module)?;
-        let module = wasmtime::Module::new(&self.engine, &rewritten).map_err(Error::machine)?;
-        let pre = self.linkers[usize::from(manifest.memory64())]
-            .instantiate_pre(&module)
-            .map_err(Error::machine)?;
+        // Wasmtime validates what it compiles.
+        let revalidate = false;
+        let config = Config { stable, counter, tracker, allow_multi_memory, revalidate, ..Config::default() };
+        let cached = self.cache.as_ref().map(|cache| {
+            (cache, Name::new(fingerprint, &self.backend.engine, &format!("{config:?}")))
+        });
+        if let Some((cache, name)) = &cached
+            && let Some((about, module)) = cache.find(name, &self.backend.engine)
+        {
+            return Ok((about.hash, self.link(about.manifest, &module)?));
+        }
+        let wasm = decompress(installed)?;
+        let (rewritten, manifest) = instrument(&wasm, &config).map_err(Error::invalid_module)?;
+        let module = wasmtime::Module::new(&self.backend.engine, &rewritten).map_err(Error::machine)?;
+        let about = About { hash: Sha256::digest(installed).into(), manifest };
+        if let Some((cache, name)) = cached {
+            cache.keep(&name, &about, &module);
+        }
+        Ok((about.hash, self.link(about.manifest, &module)?))
+    }
+
+    fn link(&self, manifest: Manifest, module: &wasmtime::Module) -> Result<Compiled, Error> {
+        let pre = self.backend.link(module, manifest.memory64())?;
         let (subnet, undo_areas) = (Arc::clone(&self.subnet), Arc::clone(&self.undo_areas));
         Ok(Compiled { counter: manifest.counter, manifest, pre, subnet, undo_areas })
     }
@@ -267,31 +288,9 @@ impl Module {
             return Ok(exact);
         }
         let engine = self.engine.upgrade().expect("canisters keep their engine");
-        let compiled = engine.compile(&self.wasm(), Counter::Global)?;
+        let (_, compiled) = engine.form(&self.fingerprint, &self.installed, Counter::Global)?;
         Ok(self.exact.get_or_init(|| compiled))
     }
-}
-
-fn wasmtime_config() -> wasmtime::Config {
-    let mut config = wasmtime::Config::new();
-    config
-        .wasm_multi_memory(true)
-        .wasm_memory64(true)
-        .wasm_tail_call(true)
-        .wasm_simd(true)
-        .wasm_relaxed_simd(false)
-        .cranelift_nan_canonicalization(true)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        // Unused (nothing is async), but it must not be smaller.
-        .async_stack_size(2 * WASM_STACK_BYTES)
-        .with_host_memory(Arc::new(Creator))
-        .memory_reservation(RESERVATION_BYTES)
-        .memory_guard_size(GUARD_BYTES)
-        // They never move, but `false` would also say that no memory outgrows the reservation: compiled code would refuse
-        // every access beyond 4 GiB.
-        .memory_may_move(true)
-        .memory_init_cow(false);
-    config
 }
 
 /// Undoes gzip, if the bytes are gzip.

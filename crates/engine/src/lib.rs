@@ -22,9 +22,11 @@ macro_rules! mutant {
 }
 
 mod aside;
+mod cache;
 mod canister;
 mod commit;
 mod compile;
+mod compiler;
 mod dirty;
 mod error;
 mod execute;
@@ -58,6 +60,7 @@ pub use aside::QueryAside;
 pub use bedstone_instrument::entry_points::Visibility as MetadataVisibility;
 pub use bedstone_instrument::{Counter, Manifest, StableAccess, Tracker};
 pub use bedstone_store as store;
+pub use cache::CompileCache;
 pub use canister::Canister;
 pub use commit::{CANISTER_KEYS, Summary};
 pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
@@ -73,6 +76,6 @@ pub use outcome::{Fault, Outcome, Response};
 pub use prices::{Certifier, CyclePrices, SubnetInfo};
 pub use replica::Replica;
 pub use snapshot::{Snapshot, SnapshotDetails, SnapshotPart, SnapshotSource, Unfinished};
-pub use sys::next_data;
+pub use sys::{is_private, next_data};
 pub use system::{Log, LogRecord, LowWasmMemoryHook, RunState, Settings, SystemState, Visibility};
 pub use upload::{SnapshotBytes, UploadedModule};

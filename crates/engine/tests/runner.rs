@@ -1,6 +1,7 @@
 //! The engine's tests, one binary. Wasm needs a large stack, so each test runs on one of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cache;
 mod canisters;
 mod contexts;
 mod counts;

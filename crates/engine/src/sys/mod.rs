@@ -1,4 +1,4 @@
-//! All unsafe code of the project: memory mappings and the object through which Wasmtime uses them.
+//! All unsafe code of the project: memory mappings, the object through which Wasmtime uses them, and loading machine code.
 //!
 //! Invariants:
 //! - A [`Mapping`] owns its address range from `mmap` to `munmap`. No reference into it ever exists: bytes are copied in
@@ -9,14 +9,20 @@
 //! - Bytes past a mapping's length are inaccessible, so an access there faults inside the range that Wasmtime knows as
 //!   the memory's own and becomes a trap.
 //!
-#![allow(unsafe_code, reason = "the one place where mappings are made and given to Wasmtime")]
+#![allow(
+    unsafe_code,
+    reason = "the one place where mappings are made and given to Wasmtime, and where code is loaded"
+)]
 
 mod anonymous;
+mod artefact;
 mod bytes;
 mod creator;
 mod mapping;
 
 pub(crate) use anonymous::AnonymousFile;
 pub use anonymous::next_data;
+pub use artefact::is_private;
+pub(crate) use artefact::{Authentic, Key, SerialisedModule, touch};
 pub(crate) use creator::{Creator, with_memories};
 pub(crate) use mapping::{Mapping, PAGE, Shape};
