@@ -44,6 +44,7 @@
 //! are answered beside each other. Same calls in the same order give the same results, to the bit.
 #![forbid(unsafe_code)]
 
+mod compile_cache;
 mod engines;
 mod error;
 mod export;
@@ -64,6 +65,7 @@ pub use bedstone_subnet::{
     Call, CallKind, CanisterStatus, HttpHeader, HttpResponse, Install, MessageId, PendingHttp, Reject, Round,
     SNAPSHOTS_MAX, SnapshotId, SnapshotIdError, SnapshotInfo, SnapshotMetadata,
 };
+pub use compile_cache::CompileCache;
 pub use error::Error;
 pub use interface::Interface;
 pub use network::{Network, NetworkBuilder, Receipt, StableMemory};

@@ -12,6 +12,7 @@ use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, S
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
 use sha2::{Digest, Sha256};
 
+use crate::compile_cache::CompileCache;
 use crate::error::Error;
 use crate::interface::Interface;
 use crate::worker::Worker;
@@ -44,6 +45,7 @@ pub struct NetworkBuilder {
     live_canisters_max: Option<usize>,
     cycle_prices: CyclePrices,
     seed: [u8; 32],
+    compile_cache: Option<CompileCache>,
 }
 
 /// What became of a call, and what it cost.
@@ -88,6 +90,7 @@ impl Default for NetworkBuilder {
             live_canisters_max: None,
             cycle_prices: CyclePrices::FREE,
             seed: [0; 32],
+            compile_cache: None,
         }
     }
 }
@@ -158,6 +161,12 @@ impl NetworkBuilder {
         self
     }
 
+    /// Where compiled modules are kept from one process to the next: nowhere, if nothing is said. Results are the same.
+    pub fn compile_cache(mut self, cache: CompileCache) -> Self {
+        self.compile_cache = Some(cache);
+        self
+    }
+
     /// Makes the network.
     ///
     /// # Errors
@@ -167,7 +176,8 @@ impl NetworkBuilder {
             let mut config = SubnetConfig::new(self.engine, self.time_nanos);
             config.seed = self.seed;
             config.live_canisters_max = self.live_canisters_max.unwrap_or(config.live_canisters_max);
-            let engine = crate::engines::engine(self.engine, self.seed, self.cycle_prices)?;
+            let engine =
+                crate::engines::engine((self.engine, self.seed, self.cycle_prices, self.compile_cache))?;
             let Some(directory) = self.state_dir else { return Ok(Subnet::on(engine, &config)) };
             let mut seed = [0; 32];
             getrandom::fill(&mut seed)
