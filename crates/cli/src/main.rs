@@ -64,6 +64,11 @@ struct Global {
     #[arg(long, value_enum, default_value_t = Stable::Native, global = true)]
     stable: Stable,
 
+    /// Where compiled canisters are kept, so that they start at once the next time; `off` for nowhere. By default the
+    /// directory `bedstone` in $XDG_CACHE_HOME or ~/.cache
+    #[arg(long, value_name = "DIR", env = "BEDSTONE_COMPILE_CACHE", hide_env_values = true, global = true)]
+    compile_cache: Option<PathBuf>,
+
     /// Print one JSON value on stdout instead of text for people
     #[arg(long, global = true)]
     json: bool,

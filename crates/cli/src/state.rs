@@ -3,14 +3,14 @@
 //! - Only an installation makes a state directory, and takes it away again when it fails.
 //! - A canister's name is given once its first installation has succeeded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
-use bedstone::{Durability, Error, Network, NetworkBuilder, Principal};
+use bedstone::{CompileCache, Durability, Error, Network, NetworkBuilder, Principal};
 use bedstone_store::Config;
 
-use crate::Global;
+use crate::{Global, output};
 
 /// How long to wait for a command that uses the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -131,5 +131,27 @@ fn builder(global: &Global) -> anyhow::Result<NetworkBuilder> {
         u64::try_from(since_1970.as_nanos()).context("this machine's clock is set after 2554")?;
     // A command is kept or not as a whole, by the one save at its end.
     let builder = Network::builder().stable(global.stable.into()).time_nanos(time_nanos);
-    Ok(builder.lock_wait(LOCK_WAIT).durability(Durability::Off))
+    let builder = builder.lock_wait(LOCK_WAIT).durability(Durability::Off);
+    Ok(match compile_cache(global.compile_cache.as_deref()) {
+        Some(cache) => builder.compile_cache(cache),
+        None => builder,
+    })
+}
+
+/// The cache of compiled modules. Where there can be none, a command compiles, and says so if one was to be expected.
+fn compile_cache(given: Option<&Path>) -> Option<CompileCache> {
+    let directory = match given {
+        Some(given) if given == "off" => return None,
+        Some(given) => given.to_owned(),
+        None => cache_home()?.join("bedstone"),
+    };
+    CompileCache::open(directory)
+        .map_err(|error| output::note(format_args!("warning: {error}; --compile-cache names another place")))
+        .ok()
+}
+
+/// Where programs keep what they can make again, by the XDG base directory specification.
+fn cache_home() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
 }

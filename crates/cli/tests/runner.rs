@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
+mod compile_cache;
 mod damage;
 mod doctor;
 mod golden;

@@ -125,6 +125,7 @@ fn an_export_that_was_killed_goes_on() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_bedstone"))
         .args(["snapshot", "export", "large", &id, "out"])
         .current_dir(room.path(""))
+        .env("BEDSTONE_COMPILE_CACHE", "off")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

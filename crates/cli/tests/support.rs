@@ -51,11 +51,16 @@ impl Room {
 
     /// Runs the command in the room; the state directory is `.bedstone` in it.
     pub fn run<const N: usize>(&self, arguments: [&str; N]) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_bedstone"))
-            .args(arguments)
-            .current_dir(&self.0)
-            .output()
-            .unwrap();
+        // Tests leave nothing in anybody's home.
+        self.run_with(&arguments, |command| _ = command.env("BEDSTONE_COMPILE_CACHE", "off"))
+    }
+
+    /// Runs the command in the room as `prepare` leaves it.
+    pub fn run_with(&self, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bedstone"));
+        command.args(arguments).current_dir(&self.0);
+        prepare(&mut command);
+        let output = command.output().unwrap();
         Ran {
             code: output.status.code().expect("it exits by itself"),
             stdout: String::from_utf8(output.stdout).unwrap(),
