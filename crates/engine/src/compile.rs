@@ -1,19 +1,26 @@
 //! From a canister's bytes to machine code: decompress, rewrite, compile, link.
 //!
-//! A module is compiled once per [`Engine`] and shared by all canisters that run it. Under [`Counter::Threaded`] a second
-//! form with the counter in a global is compiled when a message first traps (see `execute`).
+//! A module is compiled once per [`Engine`] and shared by all canisters that run it. It may have several forms:
+//!
+//! - What the optimising compiler made, with the counter where the configuration wants it.
+//! - What the baseline compiler made, with the counter in a global rather than threaded: its code keeps locals in memory
+//!   anyway, and second results too.
+//! - Under [`Counter::Threaded`], a form with the counter in a global, compiled when a message first traps (see `execute`),
+//!   unless the baseline compiler's is there.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bedstone_instrument::{Config, Counter, Manifest, StableAccess, Tracker, instrument, limits};
 use sha2::{Digest, Sha256};
 use wasmtime::InstancePre;
 
+use crate::background::Background;
 use crate::cache::{About, CompileCache, Fingerprint, Name};
-use crate::compiler::{Backend, Tier};
+use crate::compiler::{Backend, Compiler, Tier};
 use crate::dirty::UndoAreas;
 use crate::error::Error;
 use crate::ic0::HostFunctions;
@@ -31,6 +38,8 @@ pub struct EngineConfig {
     pub counter: Counter,
     /// How written pages are found.
     pub tracker: Tracker,
+    /// What makes machine code of modules.
+    pub compiler: Compiler,
     /// How many instructions an execution may use.
     pub instructions: InstructionLimits,
     /// Whether modules may declare several memories, which the IC refuses. Each is committed, rolled back, saved and, on an
@@ -76,7 +85,10 @@ pub struct Engine {
 struct Inner {
     config: EngineConfig,
     subnet: Arc<SubnetInfo>,
-    backend: Backend,
+    optimising: Backend,
+    /// Absent if it is not wanted, or knows nothing of this machine.
+    baseline: Option<Backend>,
+    background: Arc<Background>,
     cache: Option<Arc<CompileCache>>,
     modules: Mutex<Modules>,
     /// Shared by all canisters.
@@ -129,20 +141,23 @@ pub struct Module {
     fingerprint: Fingerprint,
     /// SHA-256 of the bytes as installed.
     pub(crate) hash: [u8; 32],
-    pub(crate) main: Compiled,
-    /// The form that counts exactly through traps, if `main` does not.
+    first: Compiled,
+    /// What the background made.
+    optimised: OnceLock<Compiled>,
+    /// The form that counts exactly through traps, if neither of those does.
     exact: OnceLock<Compiled>,
     engine: Weak<Inner>,
 }
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("manifest", &self.main.manifest).finish_non_exhaustive()
+        f.debug_struct("Module").field("manifest", &self.first.manifest).finish_non_exhaustive()
     }
 }
 
 /// One compiled form of a module.
 pub(crate) struct Compiled {
+    pub tier: Tier,
     pub manifest: Manifest,
     pub pre: InstancePre<MessageState>,
     pub counter: Counter,
@@ -182,9 +197,22 @@ impl Engine {
             (StableAccess::Host, false) => HostFunctions::Cached,
             (StableAccess::Host, true) => HostFunctions::Usual,
         };
-        let backend = Backend::new(Tier::Optimising, form)?;
-        let (subnet, modules, undo_areas) = (Arc::new(subnet), Mutex::default(), Arc::default());
-        Ok(Self { inner: Arc::new(Inner { config, subnet, backend, cache, modules, undo_areas }) })
+        let inner = Inner {
+            config,
+            subnet: Arc::new(subnet),
+            optimising: Backend::new(Tier::Optimising, form)?,
+            baseline: match config.compiler {
+                Compiler::Optimising => None,
+                Compiler::Baseline | Compiler::BaselineThenOptimising => {
+                    Backend::new(Tier::Baseline, form).ok()
+                }
+            },
+            background: Arc::default(),
+            cache,
+            modules: Mutex::default(),
+            undo_areas: Arc::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// How canisters are run.
@@ -207,61 +235,144 @@ impl Engine {
         if let Some(module) = modules().find(&fingerprint) {
             return Ok(module);
         }
-        let (hash, main) = self.inner.form(&fingerprint, bytes, self.inner.config.counter)?;
+        let source = Source { fingerprint, installed: bytes };
+        let (hash, first) = self.inner.first_form(source)?;
         let module = Arc::new(Module {
             installed: bytes.to_vec(),
             fingerprint,
             hash,
-            main,
+            first,
+            optimised: OnceLock::new(),
             exact: OnceLock::new(),
             engine: Arc::downgrade(&self.inner),
         });
+        if self.inner.config.compiler == Compiler::BaselineThenOptimising
+            && module.first.tier == Tier::Baseline
+        {
+            self.inner.background.add(&module);
+        }
         modules().add(&module);
         Ok(module)
     }
+
+    /// Waits until nothing is compiled in the background. Canisters run the new code from their next message on.
+    pub fn finish_compiling(&self) {
+        self.inner.background.finish();
+    }
 }
 
+/// A module's bytes as installed, and their hash.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    fingerprint: Fingerprint,
+    installed: &'a [u8],
+}
+
+/// Which compiler makes a form, and where it keeps its counter.
+type Form = (Tier, Counter);
+
+/// A form, and the SHA-256 of what was installed.
+type Formed = ([u8; 32], Compiled);
+
 impl Inner {
-    /// A form of a module, from the cache, or compiled and kept there; and the SHA-256 of what was installed.
-    fn form(
-        &self,
-        fingerprint: &Fingerprint,
-        installed: &[u8],
-        counter: Counter,
-    ) -> Result<([u8; 32], Compiled), Error> {
-        let EngineConfig { stable, tracker, allow_multi_memory, .. } = self.config;
-        // Wasmtime validates what it compiles.
-        let revalidate = false;
-        let config = Config { stable, counter, tracker, allow_multi_memory, revalidate, ..Config::default() };
-        let cached = self.cache.as_ref().map(|cache| {
-            (cache, Name::new(fingerprint, &self.backend.engine, &format!("{config:?}")))
-        });
-        if let Some((cache, name)) = &cached
-            && let Some((about, module)) = cache.find(name, &self.backend.engine)
-        {
-            return Ok((about.hash, self.link(about.manifest, &module)?));
+    /// The form that messages run first. What is kept already is taken rather than compiling, the better one if both are.
+    fn first_form(&self, source: Source<'_>) -> Result<Formed, Error> {
+        let optimised = (Tier::Optimising, self.config.counter);
+        let Some(baseline) = &self.baseline else { return self.form(source, optimised) };
+        let counter = match self.config.counter {
+            Counter::Threaded => Counter::Global,
+            other => other,
+        };
+        let quick = (Tier::Baseline, counter);
+        let kept = self.kept(source, optimised).or_else(|| self.kept(source, quick));
+        if let Some(kept) = kept {
+            return Ok(kept);
         }
-        let wasm = decompress(installed)?;
+        let config = self.rewriting(quick.1);
+        let wasm = decompress(source.installed)?;
         let (rewritten, manifest) = instrument(&wasm, &config).map_err(Error::invalid_module)?;
-        let module = wasmtime::Module::new(&self.backend.engine, &rewritten).map_err(Error::machine)?;
-        let about = About { hash: Sha256::digest(installed).into(), manifest };
-        if let Some((cache, name)) = cached {
-            cache.keep(&name, &about, &module);
+        if manifest.external_references {
+            // Its engine has no heap for them.
+            return self.form(source, optimised);
         }
-        Ok((about.hash, self.link(about.manifest, &module)?))
+        // It refuses what it does not know; should it panic over that, it is refused all the same.
+        let compile = || wasmtime::Module::new(&baseline.engine, &rewritten);
+        match catch_unwind(AssertUnwindSafe(compile)) {
+            Ok(Ok(module)) => self.keep(source, quick, manifest, &module),
+            _ => self.form(source, optimised),
+        }
     }
 
-    fn link(&self, manifest: Manifest, module: &wasmtime::Module) -> Result<Compiled, Error> {
-        let pre = self.backend.link(module, manifest.memory64())?;
+    /// A form of a module, from the cache, or compiled and kept there.
+    fn form(&self, source: Source<'_>, form: Form) -> Result<Formed, Error> {
+        if let Some(kept) = self.kept(source, form) {
+            return Ok(kept);
+        }
+        let config = self.rewriting(form.1);
+        let wasm = decompress(source.installed)?;
+        let (rewritten, manifest) = instrument(&wasm, &config).map_err(Error::invalid_module)?;
+        let engine = &self.backend(form.0).engine;
+        let module = wasmtime::Module::new(engine, &rewritten).map_err(Error::machine)?;
+        self.keep(source, form, manifest, &module)
+    }
+
+    fn backend(&self, tier: Tier) -> &Backend {
+        match (tier, &self.baseline) {
+            (Tier::Baseline, Some(baseline)) => baseline,
+            (Tier::Baseline, None) => unreachable!("forms of a compiler that is absent are not asked for"),
+            (Tier::Optimising, _) => &self.optimising,
+        }
+    }
+
+    fn rewriting(&self, counter: Counter) -> Config {
+        let EngineConfig { stable, tracker, allow_multi_memory, .. } = self.config;
+        // Wasmtime validates what it compiles.
+        Config { stable, counter, tracker, allow_multi_memory, revalidate: false, ..Config::default() }
+    }
+
+    /// Where a form is kept, and under what name, if there is a cache.
+    fn place(&self, source: Source<'_>, (tier, counter): Form) -> Option<(&CompileCache, Name)> {
+        let cache = self.cache.as_deref()?;
+        let settings = format!("{tier:?} {:?}", self.rewriting(counter));
+        Some((cache, Name::new(&source.fingerprint, &self.backend(tier).engine, &settings)))
+    }
+
+    fn kept(&self, source: Source<'_>, form: Form) -> Option<Formed> {
+        let (cache, name) = self.place(source, form)?;
+        let (about, module) = cache.find(&name, &self.backend(form.0).engine)?;
+        Some((about.hash, self.link(form.0, about.manifest, &module).ok()?))
+    }
+
+    fn keep(
+        &self,
+        source: Source<'_>,
+        form: Form,
+        manifest: Manifest,
+        module: &wasmtime::Module,
+    ) -> Result<Formed, Error> {
+        let about = About { hash: Sha256::digest(source.installed).into(), manifest };
+        if let Some((cache, name)) = self.place(source, form) {
+            cache.keep(&name, &about, module);
+        }
+        Ok((about.hash, self.link(form.0, about.manifest, module)?))
+    }
+
+    fn link(&self, tier: Tier, manifest: Manifest, module: &wasmtime::Module) -> Result<Compiled, Error> {
+        let pre = self.backend(tier).link(module, manifest.memory64())?;
         let (subnet, undo_areas) = (Arc::clone(&self.subnet), Arc::clone(&self.undo_areas));
-        Ok(Compiled { counter: manifest.counter, manifest, pre, subnet, undo_areas })
+        Ok(Compiled { tier, counter: manifest.counter, manifest, pre, subnet, undo_areas })
     }
 }
 
 impl Module {
     /// What the rewriter found and injected.
     pub fn manifest(&self) -> &Manifest {
-        &self.main.manifest
+        &self.first.manifest
+    }
+
+    /// Whether the next message runs what the optimising compiler made.
+    pub fn is_optimised(&self) -> bool {
+        self.current().tier == Tier::Optimising
     }
 
     /// SHA-256 of the bytes as installed.
@@ -279,16 +390,35 @@ impl Module {
         decompress(&self.installed).expect("it was decompressed when it was compiled")
     }
 
+    fn source(&self) -> Source<'_> {
+        Source { fingerprint: self.fingerprint, installed: &self.installed }
+    }
+
+    /// The form that the next message should run.
+    pub(crate) fn current(&self) -> &Compiled {
+        self.optimised.get().unwrap_or(&self.first)
+    }
+
+    /// Makes the optimised form, unless the engine is gone. What fails leaves the module as it is.
+    pub(crate) fn optimise(&self) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        if let Ok((_, compiled)) = engine.form(self.source(), (Tier::Optimising, engine.config.counter)) {
+            let _ = self.optimised.set(compiled);
+        }
+    }
+
     /// The form that counts exactly through traps; compiled when first asked for.
     pub(crate) fn exact(&self) -> Result<&Compiled, Error> {
-        if self.main.counter != Counter::Threaded {
-            return Ok(&self.main);
+        if let Some(form) =
+            [self.current(), &self.first].into_iter().find(|form| form.counter != Counter::Threaded)
+        {
+            return Ok(form);
         }
         if let Some(exact) = self.exact.get() {
             return Ok(exact);
         }
         let engine = self.engine.upgrade().expect("canisters keep their engine");
-        let (_, compiled) = engine.form(&self.fingerprint, &self.installed, Counter::Global)?;
+        let (_, compiled) = engine.form(self.source(), (Tier::Optimising, Counter::Global))?;
         Ok(self.exact.get_or_init(|| compiled))
     }
 }

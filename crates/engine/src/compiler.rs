@@ -18,6 +18,19 @@ use crate::sys::Creator;
 /// Bytes of stack that Wasm code may use, as in production.
 const WASM_STACK_BYTES: usize = 5 << 20;
 
+/// Which compilers modules go through. Replies, counts of instructions and saved states are the same; only how deep a stack
+/// may become before it overflows is different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compiler {
+    /// Cranelift: code that is fast, after a wait.
+    #[default]
+    Optimising,
+    /// Winch, where it can: code that runs sooner and slower. Cranelift for other modules.
+    Baseline,
+    /// Winch first; Cranelift meanwhile on a thread of its own. A canister changes to the faster code between two messages.
+    BaselineThenOptimising,
+}
+
 /// One of Wasmtime's compilers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Tier {

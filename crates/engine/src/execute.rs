@@ -4,6 +4,8 @@
 //! deterministic and a trap rolls everything back, so the run is repeated, from the same state, in the form that keeps its
 //! counter in a global, and that count is taken.
 //!
+//! A module may get faster code while it runs (see `background`); a transaction begins on the best there is, and stays on it.
+//!
 //! Invariants:
 //! - Between messages an installed module's globals stand in its tracking memory.
 //! - What is said of the heap holds for each memory that the module declares.
@@ -128,7 +130,7 @@ impl Installed {
     /// The instance, made now if there is none.
     pub fn live(&mut self, system: &SystemState) -> Result<&mut Live, Error> {
         if self.live.is_none() {
-            let mut live = Live::new(&self.module.main, &self.memories, system)?;
+            let mut live = Live::new(self.module.current(), &self.memories, system)?;
             if self.globals_saved {
                 live.restore_globals()?;
             } else {
@@ -143,7 +145,8 @@ impl Installed {
     /// Runs a job whose target exists, as the first or next stage of a transaction. `system` is lent to the host functions.
     pub fn run(&mut self, job: &Job<'_>, system: &mut SystemState) -> Result<Run, Error> {
         let mut run = self.run_once(job, system)?;
-        if !run.ended.exact && self.module.main.counter == Counter::Threaded {
+        let counter = self.live.as_ref().expect("it just ran").counter_form;
+        if !run.ended.exact && counter == Counter::Threaded {
             let again = self.count_again(job, system)?;
             run.ended.used = again.used;
             // In that form each stable access is a call, which a backtrace shows. Its stack may reach further.
@@ -212,6 +215,10 @@ impl Installed {
 
     /// Starts a transaction.
     pub fn begin(&mut self, system: &SystemState) -> Result<(), Error> {
+        // Between transactions an instance holds nothing that another one on the same memories would not have.
+        if self.live.as_ref().is_some_and(|live| live.tier != self.module.current().tier) {
+            self.live = None;
+        }
         let stable = Arc::clone(&self.memories.stable);
         self.live(system)?.store.data_mut().touched.begin(&stable);
         Ok(())

@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 
+use bedstone_instrument::Counter;
 use bedstone_instrument::abi::INJECTED;
 use wasmtime::{ExternRef, Global, Instance, Memory, Ref, Store, Table, TypedFunc, WasmBacktrace};
 
 use crate::compile::Compiled;
+use crate::compiler::Tier;
 use crate::dirty::StableTouched;
 use crate::error::Error;
 use crate::ic0::slow_functions;
@@ -27,6 +29,9 @@ type CallbackFunction = TypedFunc<(u64, u64), ()>;
 pub(crate) struct Live {
     pub store: Store<MessageState>,
     instance: Instance,
+    /// Which of the module's forms it runs.
+    pub tier: Tier,
+    pub counter_form: Counter,
     counter: Global,
     /// Those that can grow: the declared memories and, in native mode, stable memory.
     growing: Vec<Memory>,
@@ -121,6 +126,8 @@ impl Live {
         let mut live = Self {
             store,
             instance,
+            tier: compiled.tier,
+            counter_form: compiled.counter,
             counter,
             growing,
             save_globals,

@@ -22,6 +22,7 @@ macro_rules! mutant {
 }
 
 mod aside;
+mod background;
 mod cache;
 mod canister;
 mod commit;
@@ -64,6 +65,7 @@ pub use cache::CompileCache;
 pub use canister::Canister;
 pub use commit::{CANISTER_KEYS, Summary};
 pub use compile::{Engine, EngineConfig, InstructionLimits, Module};
+pub use compiler::Compiler;
 pub use error::{Error, ErrorKind};
 pub use globals::GlobalValue;
 pub use ic_principal::Principal;

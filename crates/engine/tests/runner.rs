@@ -3,6 +3,7 @@
 
 mod cache;
 mod canisters;
+mod compilers;
 mod contexts;
 mod counts;
 mod durable;

@@ -3,18 +3,26 @@
 use std::sync::Arc;
 
 use bedstone_engine::{
-    CallInfo, Callback, Canister, Counter, Engine, EngineConfig, Entry, InstallMode, Installation,
+    CallInfo, Callback, Canister, Compiler, Counter, Engine, EngineConfig, Entry, InstallMode, Installation,
     InstructionLimits, Message, Module, Outcome, Principal, Response, StableAccess, SystemState, Tracker,
 };
 
 /// All ways to run a canister that must not be told apart.
-pub const MODES: [(&str, EngineConfig); 5] = [
+pub const MODES: [(&str, EngineConfig); 8] = [
     ("native, counter in a global", config(StableAccess::Native, false, Counter::Global)),
     ("native, threaded counter", config(StableAccess::Native, false, Counter::Threaded)),
     ("host, counter in a global", config(StableAccess::Host, false, Counter::Global)),
     ("host, threaded counter", config(StableAccess::Host, false, Counter::Threaded)),
     ("usual host functions", config(StableAccess::Host, true, Counter::Threaded)),
+    ("native, baseline compiler", compiled(StableAccess::Native, Compiler::Baseline)),
+    ("host, baseline compiler", compiled(StableAccess::Host, Compiler::Baseline)),
+    // Where the change to optimised code falls is left to chance: it must not be seen.
+    ("native, both compilers", compiled(StableAccess::Native, Compiler::BaselineThenOptimising)),
 ];
+
+const fn compiled(stable: StableAccess, compiler: Compiler) -> EngineConfig {
+    EngineConfig { compiler, ..config(stable, false, Counter::Threaded) }
+}
 
 const fn config(stable: StableAccess, usual_host_functions: bool, counter: Counter) -> EngineConfig {
     EngineConfig {
@@ -22,6 +30,7 @@ const fn config(stable: StableAccess, usual_host_functions: bool, counter: Count
         usual_host_functions,
         counter,
         tracker: Tracker::Barrier,
+        compiler: Compiler::Optimising,
         instructions: InstructionLimits::IC,
         allow_multi_memory: false,
     }
