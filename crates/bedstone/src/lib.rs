@@ -58,8 +58,8 @@ mod worker;
 
 pub use bedstone_subnet::engine::store::{Durability, Progress};
 pub use bedstone_subnet::engine::{
-    Counter, CyclePrices, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal, SnapshotSource,
-    StableAccess, WasmMemoryPersistence,
+    Compiler, Counter, CyclePrices, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal,
+    SnapshotSource, StableAccess, WasmMemoryPersistence,
 };
 pub use bedstone_subnet::{
     Call, CallKind, CanisterStatus, HttpHeader, HttpResponse, Install, MessageId, PendingHttp, Reject, Round,

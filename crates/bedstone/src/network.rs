@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Progress, Store};
 use bedstone_subnet::engine::{
-    CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess,
+    Compiler, CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess,
 };
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
@@ -105,6 +105,13 @@ impl NetworkBuilder {
     /// With [`StableAccess::Host`]: look the heap up at each access, as host functions usually do. For comparisons only.
     pub fn usual_host_functions(mut self, yes: bool) -> Self {
         self.engine.usual_host_functions = yes;
+        self
+    }
+
+    /// What makes machine code of modules: by default the optimising compiler. Results are the same; the baseline compiler has
+    /// a first call sooner, in code that runs slower.
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.engine.compiler = compiler;
         self
     }
 

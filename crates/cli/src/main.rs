@@ -22,7 +22,7 @@ mod state;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bedstone::StableAccess;
+use bedstone::{Compiler, StableAccess};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -64,6 +64,10 @@ struct Global {
     #[arg(long, value_enum, default_value_t = Stable::Native, global = true)]
     stable: Stable,
 
+    /// What makes machine code of canisters; whichever it is gives the same results
+    #[arg(long, value_enum, default_value_t = Compiling::Optimising, global = true)]
+    compiler: Compiling,
+
     /// Where compiled canisters are kept, so that they start at once the next time; `off` for nowhere. By default the
     /// directory `bedstone` in $XDG_CACHE_HOME or ~/.cache
     #[arg(long, value_name = "DIR", env = "BEDSTONE_COMPILE_CACHE", hide_env_values = true, global = true)]
@@ -81,6 +85,27 @@ enum Stable {
     Native,
     /// Calls of host functions
     Host,
+}
+
+/// See [`Compiler`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compiling {
+    /// Fast code after a wait
+    Optimising,
+    /// Code that is there sooner and runs slower
+    Baseline,
+    /// That first, and fast code once it is there
+    Both,
+}
+
+impl From<Compiling> for Compiler {
+    fn from(compiling: Compiling) -> Self {
+        match compiling {
+            Compiling::Optimising => Self::Optimising,
+            Compiling::Baseline => Self::Baseline,
+            Compiling::Both => Self::BaselineThenOptimising,
+        }
+    }
 }
 
 impl From<Stable> for StableAccess {

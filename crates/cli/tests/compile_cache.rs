@@ -53,6 +53,21 @@ fn compiled_canisters_are_kept_where_they_are_wanted() {
 }
 
 #[test]
+fn every_compiler_gives_the_same() {
+    let room = Room::with_tiny();
+    let mut replies = Vec::new();
+    for compiler in ["optimising", "baseline", "both"] {
+        let mode = if replies.is_empty() { "install" } else { "reinstall" };
+        room.ok(["install", "tiny", "tiny.wat", "--mode", mode, "--compiler", compiler]);
+        let mut told = room.json(["status", "tiny", "--json", "--compiler", compiler]);
+        let version = told.as_object_mut().unwrap().remove("version").unwrap();
+        assert_eq!(version, replies.len() + 1);
+        replies.push(told);
+    }
+    assert!(replies.iter().all(|told| *told == replies[0]), "{replies:?}");
+}
+
+#[test]
 fn a_cache_that_is_open_to_others_is_left_alone() {
     let room = Room::with_tiny();
     fs::create_dir(room.path("shared")).unwrap();
