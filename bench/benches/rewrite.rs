@@ -4,14 +4,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bedstone_bench::median;
+use bedstone_bench::{median, repeated};
 use bedstone_instrument::{Config, Counter, Manifest, instrument};
-use wasm_encoder::{Encode, Module, RawSection};
-
-/// Ids of sections.
-const CUSTOM: u8 = 0;
-const FUNCTIONS: u8 = 3;
-const CODE: u8 = 10;
 
 fn main() {
     let files = prebuilt();
@@ -86,28 +80,4 @@ fn sizes(files: &[PathBuf]) {
         let speed = |counter| rewrite(&larger, counter, rounds).0;
         println!("{:>12} {:>14.1} {:>14.1}", larger.len(), speed(Counter::Global), speed(Counter::Threaded));
     }
-}
-
-/// Appends copies of all functions, and leaves out custom sections.
-fn repeated(wasm: &[u8], times: usize) -> Vec<u8> {
-    let mut module = Module::new();
-    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-        let payload = payload.unwrap();
-        let Some((id, range)) = payload.as_section().filter(|(id, _)| *id != CUSTOM) else { continue };
-        let data = &wasm[range.clone()];
-        if id != FUNCTIONS && id != CODE {
-            module.section(&RawSection { id, data });
-            continue;
-        }
-        // A count, then the items.
-        let mut reader = wasmparser::BinaryReader::new(data, 0);
-        let count = reader.read_var_u32().unwrap();
-        let mut section = Vec::new();
-        (count * u32::try_from(times).unwrap()).encode(&mut section);
-        for _ in 0..times {
-            section.extend_from_slice(&data[reader.original_position()..]);
-        }
-        module.section(&RawSection { id, data: &section });
-    }
-    module.finish()
 }

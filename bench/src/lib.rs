@@ -7,10 +7,12 @@
 pub mod figures;
 pub mod groups;
 pub mod interleave;
+mod repeated;
 pub mod report;
 pub mod subject;
 
 pub use interleave::median;
+pub use repeated::repeated;
 
 /// Runs a measurement on a stack that Wasm can use.
 pub fn with_stack<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
