@@ -55,7 +55,7 @@ impl Subject {
         config.background = false;
         let disk = Arc::new(FileDisk::new(room.join(name)));
         let store = Store::open_or_create(disk, &config).unwrap().0;
-        let module = engine.compile(&wat::parse_str(MODULE).unwrap()).unwrap();
+        let module = engine.compile(wat::parse_str(MODULE).unwrap()).unwrap();
         let canister =
             Canister::new(engine, SystemState::new(Principal::from_slice(&ID), Vec::new())).unwrap();
         let mut subject = Self { name, store, canister, module };

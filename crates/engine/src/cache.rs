@@ -31,6 +31,7 @@ use std::time::SystemTime;
 use bedstone_instrument::{Manifest, abi};
 use serde::{Deserialize, Serialize};
 
+use crate::compiler::Backend;
 use crate::sys::{Authentic, Key, SerialisedModule, is_private, touch};
 
 /// Begins every entry; its last byte is the version of what follows.
@@ -119,7 +120,7 @@ impl CompileCache {
     }
 
     /// What is kept under a name, if its seal is whole: what is said of the module, and the module.
-    pub(crate) fn find(&self, name: &Name, engine: &wasmtime::Engine) -> Option<(About, wasmtime::Module)> {
+    pub(crate) fn find(&self, name: &Name, backend: &Backend) -> Option<(About, wasmtime::Module)> {
         let file = File::open(self.directory.join(name.file())).ok()?;
         let length = file.metadata().ok()?.len();
         let mut header = [0; HEADER_BYTES as usize];
@@ -136,7 +137,7 @@ impl CompileCache {
         let sealed = (seal.try_into().ok()?, about.as_slice());
         let code = Authentic::read(&file, code_at, &self.key, &name.0, sealed).ok()??;
         touch(&file);
-        Some((postcard::from_bytes(&about).ok()?, code.module(engine).ok()?))
+        Some((postcard::from_bytes(&about).ok()?, code.module(&backend.engine, &backend.loaded).ok()?))
     }
 
     /// Keeps a compiled module, if there is room, and lets others go for it.

@@ -267,7 +267,7 @@ impl Canister {
         canister.saved.stable = Some(memory);
         if let Some(code) = decoded.code {
             let blob = BlobId::new(code.blob);
-            let module = engine.compile(&store.blob(blob).map_err(Error::store)?)?;
+            let module = engine.compile(store.blob(blob).map_err(Error::store)?)?;
             canister.saved.module = Some(blob);
             let declared = &module.manifest().memories;
             if code.heaps.len() != declared.len() {

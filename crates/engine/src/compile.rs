@@ -229,16 +229,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidModule`](crate::ErrorKind::InvalidModule) if the IC would not accept it.
-    pub fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, Error> {
-        let fingerprint = *blake3::hash(bytes).as_bytes();
+    pub fn compile<'a>(&self, bytes: impl Into<Cow<'a, [u8]>>) -> Result<Arc<Module>, Error> {
+        let bytes = bytes.into();
+        let fingerprint = *blake3::hash(&bytes).as_bytes();
         let modules = || self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(module) = modules().find(&fingerprint) {
             return Ok(module);
         }
-        let source = Source { fingerprint, installed: bytes };
+        let source = Source { fingerprint, installed: &bytes };
         let (hash, first) = self.inner.first_form(source)?;
         let module = Arc::new(Module {
-            installed: bytes.to_vec(),
+            installed: bytes.into_owned(),
             fingerprint,
             hash,
             first,
@@ -339,7 +340,7 @@ impl Inner {
 
     fn kept(&self, source: Source<'_>, form: Form) -> Option<Formed> {
         let (cache, name) = self.place(source, form)?;
-        let (about, module) = cache.find(&name, &self.backend(form.0).engine)?;
+        let (about, module) = cache.find(&name, self.backend(form.0))?;
         Some((about.hash, self.link(form.0, about.manifest, &module).ok()?))
     }
 

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::ic0::{self, HostFunctions};
 use crate::memory::{GUARD_BYTES, RESERVATION_BYTES};
 use crate::state::MessageState;
-use crate::sys::Creator;
+use crate::sys::{Creator, LoadedCode};
 
 /// Bytes of stack that Wasm code may use, as in production.
 const WASM_STACK_BYTES: usize = 5 << 20;
@@ -43,17 +43,22 @@ pub(crate) struct Backend {
     pub engine: wasmtime::Engine,
     /// Host functions for 32-bit and 64-bit heaps.
     linkers: [Linker<MessageState>; 2],
+    /// Where modules that are not compiled but loaded run.
+    pub loaded: Arc<LoadedCode>,
 }
 
 impl Backend {
     /// # Errors
     /// If this machine cannot run what the compiler makes.
     pub fn new(tier: Tier, functions: HostFunctions) -> Result<Self, Error> {
-        let engine = wasmtime::Engine::new(&wasmtime_config(tier)).map_err(Error::machine)?;
+        let loaded = Arc::<LoadedCode>::default();
+        let mut config = wasmtime_config(tier);
+        loaded.serve(&mut config);
+        let engine = wasmtime::Engine::new(&config).map_err(Error::machine)?;
         let mut linkers = [Linker::new(&engine), Linker::new(&engine)];
         ic0::link::<u32>(&mut linkers[0], functions).map_err(Error::machine)?;
         ic0::link::<u64>(&mut linkers[1], functions).map_err(Error::machine)?;
-        Ok(Self { engine, linkers })
+        Ok(Self { engine, linkers, loaded })
     }
 
     /// The module with its host functions.

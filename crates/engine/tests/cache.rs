@@ -206,21 +206,21 @@ fn those_not_used_for_longest_go() {
             let text = format!("(module (memory 1) (func (export \"canister_update {name}\")))");
             wat::parse_str(text).unwrap()
         };
-        engine(&directory).compile(&module("a")).unwrap();
+        engine(&directory).compile(module("a")).unwrap();
         let first = only_entry(&directory);
         let room = fs::metadata(&first).unwrap().len() * 5 / 2; // two, and not three
         let bounded = || engine_with(&directory, EngineConfig::default(), room);
-        bounded().compile(&module("b")).unwrap();
+        bounded().compile(module("b")).unwrap();
         let second = entries(&directory).into_iter().find(|path| *path != first).unwrap();
         age(&first, 10);
         age(&second, 5);
-        bounded().compile(&module("a")).unwrap(); // used: now the younger of the two
-        bounded().compile(&module("c")).unwrap();
+        bounded().compile(module("a")).unwrap(); // used: now the younger of the two
+        bounded().compile(module("c")).unwrap();
         let left = entries(&directory);
         assert!(left.len() == 2 && left.contains(&first) && !left.contains(&second));
 
         // What is larger than the bound is not kept, and pushes nothing out.
-        engine_with(&directory, EngineConfig::default(), 10).compile(&module("d")).unwrap();
+        engine_with(&directory, EngineConfig::default(), 10).compile(module("d")).unwrap();
         assert_eq!(entries(&directory), left);
         fs::remove_dir_all(directory).unwrap();
     });
@@ -278,4 +278,37 @@ fn many_use_one_directory_at_once() {
     }
     only_entry(&directory);
     fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn every_part_of_a_large_entry_is_checked_and_used() {
+    with_stack(|| {
+        let directory = directory("large");
+        let wasm =
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../canisters/prebuilt/btreemap.wasm"));
+        let wasm = wasm.unwrap();
+        let installed = |engine: &Engine| {
+            let mut subject = Subject::empty(engine);
+            let arg = b"DIDL\0\0";
+            let outcome = subject.install_module(engine.compile(&wasm).unwrap(), InstallMode::Install, arg);
+            assert_eq!(outcome.response, Response::None);
+            (outcome, subject.update("get", b"DIDL\0\x01\x7d\x07"))
+        };
+        let expected = installed(&engine(&directory));
+        let path = only_entry(&directory);
+        let whole = fs::read(&path).unwrap();
+        assert!(whole.len() > 1 << 20, "more than a part");
+        let before = identity(&path);
+        assert_eq!(installed(&engine(&directory)), expected);
+        assert_eq!(identity(&path), before);
+        for at in [1 << 19, whole.len() - 1000] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let before = identity(&path);
+            engine(&directory).compile(&wasm).unwrap();
+            assert_ne!(identity(&path), before, "byte {at}: replaced");
+        }
+        fs::remove_dir_all(directory).unwrap();
+    });
 }

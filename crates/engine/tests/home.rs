@@ -86,7 +86,7 @@ impl Home {
     }
 
     pub fn module(&self, wat: &str) -> Arc<Module> {
-        self.engine.compile(&wat::parse_str(wat).unwrap()).unwrap()
+        self.engine.compile(wat::parse_str(wat).unwrap()).unwrap()
     }
 
     pub fn update(&self, canister: &mut Canister, method: &str, arg: &[u8]) {
@@ -121,7 +121,7 @@ impl Home {
     }
 
     pub fn load(&self, canister: &mut Canister, snapshot: &Snapshot) {
-        let module = self.engine.compile(&snapshot.module(self.store.as_ref()).unwrap()).unwrap();
+        let module = self.engine.compile(snapshot.module(self.store.as_ref()).unwrap()).unwrap();
         snapshot.fits(&module).unwrap();
         self.change(|keeping| canister.load_snapshot(snapshot, module, keeping).unwrap());
     }

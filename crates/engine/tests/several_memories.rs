@@ -13,7 +13,7 @@ const BYTES: u64 = PAGES * WASM_PAGE;
 #[test]
 fn several_memories_are_refused_by_default() {
     let engine = Engine::new(EngineConfig::default()).unwrap();
-    let error = engine.compile(&wat::parse_str("(module (memory 1) (memory 1))").unwrap()).unwrap_err();
+    let error = engine.compile(wat::parse_str("(module (memory 1) (memory 1))").unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidModule);
     assert!(error.to_string().contains("multiple memories"), "{error}");
 }

@@ -151,7 +151,7 @@ fn work(work: Work, engine: &Engine, store: &Store) -> Result<(), Error> {
             old.erase(KEY, &mut change);
         }
         Work::Load => {
-            let module = engine.compile(&old.module(Some(store))?)?;
+            let module = engine.compile(old.module(Some(store))?)?;
             canister.load_snapshot(&old, module, &mut keeping)?;
         }
         Work::Fork => drop(canister.fork(system(FORK), TIME, &mut keeping)?),

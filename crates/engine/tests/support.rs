@@ -76,7 +76,7 @@ impl Subject {
     }
 
     pub fn module(&self, wat: &str) -> Arc<Module> {
-        self.engine.compile(&wat::parse_str(wat).unwrap()).unwrap()
+        self.engine.compile(wat::parse_str(wat).unwrap()).unwrap()
     }
 
     pub fn install(&mut self, wat: &str, mode: InstallMode) -> Outcome {

@@ -90,7 +90,7 @@ impl Subnet {
     /// The snapshot's module, compiled, if the snapshot fits it.
     pub(crate) fn snapshot_module(&self, id: SnapshotId) -> Result<Arc<Module>, RequestError> {
         let snapshot = &self.snapshots.all[&id];
-        let module = match self.engine.compile(&snapshot.module(self.store.as_ref())?) {
+        let module = match self.engine.compile(snapshot.module(self.store.as_ref())?) {
             Err(error) if error.kind() == ErrorKind::InvalidModule => {
                 let text = format!(
                     "Error from Canister {}: Canister's Wasm module is not valid: {error}.",

@@ -31,11 +31,6 @@ impl AnonymousFile {
         self.0.write_all_at(bytes, at)
     }
 
-    /// The file itself.
-    pub fn into_file(self) -> File {
-        self.0
-    }
-
     /// Reads bytes inside the file.
     pub fn read(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(into, at)

@@ -10,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use super::AnonymousFile;
+use super::code::{LoadedCode, Region};
 
 /// What proves that bytes are those that were sealed.
 pub(crate) type Seal = [u8; 32];
@@ -20,7 +20,7 @@ pub(crate) type Key = [u8; 32];
 
 /// Bytes of code that are hashed together: large enough for the widest vectors, small enough for several threads.
 const PART_BYTES: usize = 1 << 20;
-/// Bytes that are read at once; they stay in a core's own cache until they are hashed and written.
+/// Bytes that are read at once; they are in a core's own cache when they are hashed.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(PART_BYTES.is_multiple_of(BUFFER_BYTES));
 /// More threads than this would wait for memory.
@@ -71,7 +71,7 @@ impl SerialisedModule {
 }
 
 /// A serialised module whose seal is whole.
-pub(crate) struct Authentic(AnonymousFile);
+pub(crate) struct Authentic(Region);
 
 impl Authentic {
     /// Reads `file` from `code_at` to its end; `None` if anything of the code, of what is said of it, of the purpose or of the
@@ -84,58 +84,56 @@ impl Authentic {
         (seal, about): (&Seal, &[u8]),
     ) -> io::Result<Option<Self>> {
         let code_bytes = file.metadata()?.len().saturating_sub(code_at);
-        let memory = AnonymousFile::new(code_bytes)?;
-        let count = usize::try_from(code_bytes).map_err(io::Error::other)?.div_ceil(PART_BYTES);
+        let mut region = Region::new(usize::try_from(code_bytes).map_err(io::Error::other)?)?;
+        let code = region.bytes_mut();
+        let count = code.len().div_ceil(PART_BYTES);
         let mut parts = vec![blake3::Hash::from_bytes([0; 32]); count];
         let share = count.div_ceil(THREADS_MAX).max(1);
-        let take = |first: usize, parts: &mut [blake3::Hash]| {
-            let mut buffer = vec![0; BUFFER_BYTES];
-            for (index, part) in (first..).zip(parts) {
-                let from = (index * PART_BYTES) as u64;
-                let to = code_bytes.min(from + PART_BYTES as u64);
-                *part = take_part(file, code_at, &memory, from..to, part_hasher(key), &mut buffer)?;
+        let hasher = part_hasher(key);
+        let take = |first: usize, parts: &mut [blake3::Hash], code: &mut [u8]| {
+            for (index, (part, code)) in (first..).zip(parts.iter_mut().zip(code.chunks_mut(PART_BYTES))) {
+                *part = take_part(file, code_at + (index * PART_BYTES) as u64, code, hasher.clone())?;
             }
             io::Result::Ok(())
         };
         std::thread::scope(|scope| {
-            let mut shares = parts.chunks_mut(share).enumerate();
+            let take = &take;
+            let codes = code.chunks_mut(share * PART_BYTES);
+            let mut shares = (0..).step_by(share).zip(parts.chunks_mut(share).zip(codes));
             let own = shares.next();
             let others: Vec<_> =
-                shares.map(|(index, parts)| scope.spawn(move || take(index * share, parts))).collect();
-            own.map_or(Ok(()), |(_, parts)| take(0, parts))?;
+                shares.map(|(first, (parts, code))| scope.spawn(move || take(first, parts, code))).collect();
+            own.map_or(Ok(()), |(first, (parts, code))| take(first, parts, code))?;
             others.into_iter().try_for_each(|other| other.join().expect("reading and hashing do not panic"))
         })?;
         // Compared in constant time.
         let whole = seal_of(key, purpose, about, code_bytes, &parts) == blake3::Hash::from_bytes(*seal);
-        Ok(whole.then_some(Self(memory)))
+        Ok(whole.then_some(Self(region)))
     }
 
-    /// The module; an error if it was compiled for another machine or by another Wasmtime.
-    pub fn module(self, engine: &wasmtime::Engine) -> wasmtime::Result<wasmtime::Module> {
-        // SAFETY: the file must hold an unmodified serialised module, and must not change. `read` compared what it holds with
-        // a seal under a key that only this user's processes have, and those seal nothing but a `SerialisedModule`. It is a
-        // file without a name that nobody else was given, and this was the only handle.
-        unsafe { wasmtime::Module::deserialize_open_file(engine, self.0.into_file()) }
+    /// The module; an error if it was compiled for another machine or by another Wasmtime. Of the bytes nothing less is known
+    /// than that they are a serialised module: [`Authentic::read`] compared them with a seal under a key that only this
+    /// user's processes have, and those seal nothing but a [`SerialisedModule`].
+    pub fn module(
+        self,
+        engine: &wasmtime::Engine,
+        loaded: &LoadedCode,
+    ) -> wasmtime::Result<wasmtime::Module> {
+        loaded.load(engine, self.0)
     }
 }
 
-/// Copies a part of the code into memory; its hash. A file that ends early is an error.
+/// Reads a part of the code; its hash. A file that ends early is an error.
 fn take_part(
     file: &File,
-    code_at: u64,
-    memory: &AnonymousFile,
-    range: std::ops::Range<u64>,
+    mut at: u64,
+    code: &mut [u8],
     mut hasher: blake3::Hasher,
-    buffer: &mut [u8],
 ) -> io::Result<blake3::Hash> {
-    let mut at = range.start;
-    while at < range.end {
-        let length = buffer.len().min(usize::try_from(range.end - at).expect("a part is small"));
-        let bytes = &mut buffer[..length];
-        file.read_exact_at(bytes, code_at + at)?;
-        hasher.update(bytes);
-        memory.write(at, bytes)?;
-        at += length as u64;
+    for piece in code.chunks_mut(BUFFER_BYTES) {
+        file.read_exact_at(piece, at)?;
+        hasher.update(piece);
+        at += piece.len() as u64;
     }
     Ok(hasher.finalize())
 }

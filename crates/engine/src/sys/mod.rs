@@ -17,6 +17,7 @@
 mod anonymous;
 mod artefact;
 mod bytes;
+mod code;
 mod creator;
 mod mapping;
 
@@ -24,5 +25,6 @@ pub(crate) use anonymous::AnonymousFile;
 pub use anonymous::next_data;
 pub use artefact::is_private;
 pub(crate) use artefact::{Authentic, Key, SerialisedModule, touch};
+pub(crate) use code::LoadedCode;
 pub(crate) use creator::{Creator, with_memories};
 pub(crate) use mapping::{Mapping, PAGE, Shape};
