@@ -189,7 +189,7 @@ pub enum Tracker {
     #[default]
     Barrier,
     /// Pages are write-protected; the engine notes those at whose first write the processor faults. The code marks
-    /// nothing, except before system functions that write the heap.
+    /// nothing.
     Fault,
     /// Not at all: no page is marked, charged or kept for taking it back. Only to measure what tracking costs.
     None,

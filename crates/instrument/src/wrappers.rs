@@ -45,7 +45,7 @@ pub(crate) fn wrapper_body(
         code.local_set(cost);
         counter.charge_checked(&mut code, cost);
     }
-    if let Some(write) = api.heap_write {
+    if let Some(write) = api.heap_write.filter(|_| layout.marks()) {
         push_as_i64(&mut code, layout, api.params, write.pointer);
         match write.bytes {
             HeapWriteBytes::Param(size) => push_as_i64(&mut code, layout, api.params, size),
