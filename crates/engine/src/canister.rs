@@ -44,7 +44,7 @@ impl Canister {
             engine: engine.clone(),
             system,
             log: Log::default(),
-            stable: memory::new_stable().map_err(Error::machine)?,
+            stable: memory::new_stable(engine.config()).map_err(Error::machine)?,
             stable_unsaved: PageSet::default(),
             installed: None,
             query_tree: None,

@@ -276,8 +276,10 @@ impl Canister {
             let mut heaps = Vec::with_capacity(declared.len());
             for (id, ty) in code.heaps.iter().zip(declared) {
                 let memory = store.memory(MemoryId::new(*id)).map_err(Error::store)?;
-                let mut heap = memory::new_heap(ty, memory.pages().bytes()).map_err(Error::machine)?;
-                image::fill(&memory, memory.pages().bytes(), &heap.images())?;
+                let bytes = memory.pages().bytes();
+                let tracker = engine.config().tracker;
+                let mut heap = memory::new_heap(ty, bytes, tracker).map_err(Error::machine)?;
+                image::fill(&memory, bytes, &heap.images())?;
                 heap.never_saved = false;
                 canister.saved.heaps.push(memory);
                 heaps.push(heap);

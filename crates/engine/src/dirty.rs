@@ -2,12 +2,14 @@
 //!
 //! **Heap.** Wasm marks pages (see `instrument::barrier`); a second mapping, the *shadow*, holds the committed image. Commit
 //! compares each marked page with the shadow and copies what differs; rollback copies back. Of several declared memories
-//! each is a heap.
+//! each is a heap. Under the fault tracker there are no marks: the pages that were opened (`sys::protect`) take their place.
 //! **Stable memory.** The first write to a page calls [`StableTouched::touch_write`], which keeps the pre-image; rollback
-//! copies pre-images back, newest first, so a page may be listed once per stage of an upgrade.
+//! copies pre-images back, newest first, so a page may be listed once per stage of an upgrade. Under the fault tracker the
+//! call counts, and the handler keeps the pre-image (`sys::images`).
 //!
 //! Invariants:
 //! - Between messages: live heap = shadow in every byte, all marks are clear, both touched lists are empty.
+//! - During one, a page of a heap that differs from the shadow is marked, or open.
 //! - Work is proportional to the pages touched, except the walk over the heap maps (one byte per heap page).
 
 use bedstone_instrument::abi::tracking;
@@ -104,9 +106,18 @@ impl Heap {
         }
     }
 
-    /// Calls `visit` with every page that may have changed, ascending, and clears the marks. The byte of page `p` stands
-    /// for `p` and `p + 1`. The processor is asked for each page, here and in the image, one visit ahead.
-    fn take_marked(&self, marks: Marks<'_>, mut visit: impl FnMut(usize)) {
+    /// Before a transaction.
+    pub fn begin(&self) -> io::Result<()> {
+        self.live.close_if_all_open()
+    }
+
+    /// Calls `visit` with every page that may have changed, ascending, and clears the marks; it tells whether the page has.
+    /// The byte of page `p` stands for `p` and `p + 1`. The processor is asked for each page, here and in the image, one visit
+    /// ahead.
+    fn take_marked(&self, marks: Marks<'_>, mut visit: impl FnMut(usize) -> bool) -> io::Result<()> {
+        if self.live.is_protected() {
+            return self.live.sweep(visit);
+        }
         let pages = self.live.pages();
         let Marks { tracking, map } = marks;
         let mut next = 0;
@@ -125,6 +136,7 @@ impl Heap {
         if let Some(page) = ahead {
             visit(page);
         }
+        Ok(())
     }
 
     /// Ends a stage that succeeded: its contents become the image that the next stage is compared with. The transaction
@@ -153,17 +165,18 @@ impl Heap {
         let mut staged = std::mem::take(&mut self.staged);
         let mut unsaved = std::mem::take(&mut self.unsaved);
         let (live, shadow) = (&self.live, &self.shadow);
-        self.take_marked(marks, |page| {
+        let taken = self.take_marked(marks, |page| {
             if !keep_undo && tell.is_none() {
-                if shadow.update_page_from(page, live) {
+                let differs = shadow.update_page_from(page, live);
+                if differs {
                     changed += 1;
                     unsaved.insert(page);
                     changes.push(page);
                 }
-                return;
+                return differs;
             }
             if live.page_equals(page, shadow) {
-                return;
+                return false;
             }
             changed += 1;
             if keep_undo {
@@ -182,8 +195,10 @@ impl Heap {
             }
             shadow.update_page_from(page, live);
             changes.push(page);
+            true
         });
         (self.changes, self.staged, self.unsaved) = (changes, staged, unsaved);
+        taken?;
         Ok(changed)
     }
 
@@ -197,10 +212,12 @@ impl Heap {
         let (live, shadow) = (&self.live, &self.shadow);
         let imaged = shadow.pages();
         self.take_marked(marks, |page| {
-            if page < imaged && live.update_page_from(page, shadow) {
+            let differs = page < imaged && live.update_page_from(page, shadow);
+            if differs {
                 changed += 1;
             }
-        });
+            differs
+        })?;
         self.shadow.shrink_to(stage_len)?;
         self.live.shrink_to(stage_len)?;
         Ok(changed)
@@ -280,7 +297,7 @@ impl ChangeList {
 impl Heap {
     /// A heap with the committed contents of this one, which goes on without it, and how far it has come.
     pub fn replica(&self) -> io::Result<(Heap, u64)> {
-        let live = Arc::new(crate::memory::heap_mapping(self.shadow.len())?);
+        let live = Arc::new(crate::memory::heap_mapping(self.shadow.len(), self.live.is_protected())?);
         self.shadow.each_page(|page, bytes| live.write(page * PAGE, bytes));
         let replica = Self {
             live,
@@ -318,7 +335,7 @@ pub(crate) struct StableTouched {
     accessed: Vec<u32>,
     /// Pages written, in order of first write in their stage, those of earlier stages first; with [`HAS_IMAGE`].
     written: Vec<u32>,
-    /// Pre-images of the pages in `written` that have one, in the same order.
+    /// Pre-images of the pages in `written` that have one, in the same order; of a memory that keeps them itself, none.
     undo: Vec<u8>,
     /// Where large undo areas come from and go back to.
     areas: Arc<UndoAreas>,
@@ -326,6 +343,8 @@ pub(crate) struct StableTouched {
     filled: PageSet,
     /// Stable pages when this record was made, of which nothing is known; `None` before the first transaction.
     known_from: Option<usize>,
+    /// How many of the images that the memory keeps belong to earlier stages.
+    earlier_images: usize,
     /// How many of `written` belong to earlier stages.
     earlier: usize,
     /// Stable pages when the stage began: those beyond need no pre-image.
@@ -404,17 +423,32 @@ impl StableTouched {
                 self.accessed.push(index(page));
             }
             tracking.set_stable_mark(page, BOTH);
-            if (page as usize) < self.stage_pages && self.may_hold(page as usize) {
-                if self.undo.len() == self.undo.capacity() && self.undo.len() >= UNDO_BYTES_KEPT {
-                    self.areas.exchange(&mut self.undo);
-                }
-                stable.append_to(page as usize * PAGE, PAGE, &mut self.undo);
-                self.written.push(index(page) | HAS_IMAGE);
-            } else {
-                self.written.push(index(page));
-            }
+            self.keep_image(stable, page);
+        }
+        if stable.keeps_images() {
+            stable.expect_writes(first as usize..last as usize + 1);
         }
         Ok(fresh)
+    }
+
+    /// A page is written for the first time in this stage.
+    fn keep_image(&mut self, stable: &Mapping, page: u64) {
+        let (entry, page) = (index(page), page as usize);
+        if page >= self.stage_pages || !(stable.keeps_images() || self.may_hold(page)) {
+            self.written.push(entry);
+            return;
+        }
+        self.written.push(entry | HAS_IMAGE);
+        if stable.keeps_images() {
+            if stable.is_open(page) {
+                stable.keep_image(page);
+            }
+            return; // a closed one is kept when it is opened
+        }
+        if self.undo.len() == self.undo.capacity() && self.undo.len() >= UNDO_BYTES_KEPT {
+            self.areas.exchange(&mut self.undo);
+        }
+        stable.append_to(page * PAGE, PAGE, &mut self.undo);
     }
 
     fn check_access(&self, fresh: u64) -> Result<(), Fault> {
@@ -425,11 +459,15 @@ impl StableTouched {
     }
 
     /// Starts a transaction: nothing is touched.
-    pub fn begin(&mut self, stable: &Mapping) {
+    pub fn begin(&mut self, stable: &Mapping) -> io::Result<()> {
         debug_assert!(self.accessed.is_empty() && self.written.is_empty());
         self.committed_pages = stable.pages();
         self.stage_pages = self.committed_pages;
         self.known_from.get_or_insert(self.committed_pages);
+        if stable.keeps_images() {
+            stable.begin_images();
+        }
+        stable.close_if_all_open()
     }
 
     /// A record whose large undo areas come from `areas`.
@@ -465,6 +503,10 @@ impl StableTouched {
         self.fill(self.earlier);
         self.earlier = self.written.len();
         self.stage_pages = stable.pages();
+        if stable.keeps_images() && !self.is_shared {
+            self.earlier_images = stable.image_count();
+            stable.begin_images();
+        }
     }
 
     /// What the stages that ended since the transaction began wrote, as it is now.
@@ -478,7 +520,10 @@ impl StableTouched {
         for (page, contents) in &changes.pages {
             let mut entry = index(*page as u64);
             if *page < self.committed_pages {
-                stable.append_to(page * PAGE, PAGE, &mut self.undo);
+                match stable.keeps_images() {
+                    true => stable.keep_image(*page),
+                    false => stable.append_to(page * PAGE, PAGE, &mut self.undo),
+                }
                 entry |= HAS_IMAGE;
             }
             self.written.push(entry);
@@ -489,38 +534,50 @@ impl StableTouched {
     }
 
     /// Makes everything written since the transaction began permanent.
-    pub fn commit(&mut self, tracking: &Tracking, unsaved: &mut PageSet) {
+    pub fn commit(&mut self, tracking: &Tracking, stable: &Mapping, unsaved: &mut PageSet) -> io::Result<()> {
         self.clear_marks(tracking);
         self.fill(0);
         for page in self.written.drain(..) {
             unsaved.insert((page & !HAS_IMAGE) as usize);
         }
-        self.forget();
+        self.forget(stable)
     }
 
     /// Makes everything written in a transaction of one stage permanent, and tells what it was.
-    pub fn commit_and_tell(&mut self, tracking: &Tracking, stable: &Mapping, tell: Changed<'_>) {
+    pub fn commit_and_tell(
+        &mut self,
+        tracking: &Tracking,
+        stable: &Mapping,
+        tell: Changed<'_>,
+    ) -> io::Result<()> {
         self.clear_marks(tracking);
         self.fill(0);
         let mut images = self.undo.chunks_exact(PAGE);
         let mut after = [0; PAGE];
+        if stable.keeps_images() {
+            stable.each_image(|page, before| {
+                stable.read(page * PAGE, &mut after);
+                tell(page, before, &after);
+            });
+        }
         for page in self.written.drain(..) {
             let index = (page & !HAS_IMAGE) as usize;
             let before = match page & HAS_IMAGE {
                 0 => &[0; PAGE],
+                _ if stable.keeps_images() => continue,
                 _ => images.next().and_then(<[u8]>::as_array).expect("an image for each page that has one"),
             };
             stable.read(index * PAGE, &mut after);
             let before = if mutant!(PRE_IMAGE_TAKEN_LATE) { &after } else { before };
             tell(index, before, &after);
         }
-        self.forget();
+        self.forget(stable)
     }
 
     /// Takes back the running stage.
     pub fn roll_back_stage(&mut self, tracking: &Tracking, stable: &Mapping) -> io::Result<()> {
         self.clear_marks(tracking);
-        self.restore(self.earlier, stable);
+        self.restore(self.earlier, self.earlier_images, stable);
         if mutant!(SIZE_KEPT_ON_TRAP) {
             self.stage_pages = stable.pages();
             self.committed_pages = self.stage_pages;
@@ -530,13 +587,20 @@ impl StableTouched {
 
     /// Takes back the stages that ended since the transaction began, after the running one was rolled back.
     pub fn roll_back_transaction(&mut self, stable: &Mapping) -> io::Result<()> {
-        self.restore(0, stable);
-        self.forget();
-        stable.shrink_to(self.committed_pages * PAGE)
+        self.restore(0, 0, stable);
+        stable.shrink_to(self.committed_pages * PAGE)?;
+        self.forget(stable)
     }
 
-    /// Copies the pre-images of `written[keep..]` back, newest first.
-    fn restore(&mut self, keep: usize, stable: &Mapping) {
+    /// Copies the pre-images of `written[keep..]` back, newest first, of those that the memory keeps all but so many.
+    fn restore(&mut self, keep: usize, keep_images: usize, stable: &Mapping) {
+        if stable.keeps_images() {
+            if !self.is_shared {
+                stable.restore_images(keep_images);
+            }
+            self.written.truncate(keep);
+            return;
+        }
         let mut end = self.undo.len();
         for page in self.written.drain(keep..).rev() {
             if page & HAS_IMAGE != 0 {
@@ -551,12 +615,18 @@ impl StableTouched {
         self.undo.truncate(end);
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self, stable: &Mapping) -> io::Result<()> {
         self.undo.clear();
         if self.undo.capacity() > UNDO_BYTES_KEPT {
             self.areas.give_back(std::mem::take(&mut self.undo));
         }
         self.earlier = 0;
+        self.earlier_images = 0;
+        if self.is_shared || !stable.keeps_images() {
+            return Ok(());
+        }
+        stable.forget_images();
+        stable.close_if_many_open()
     }
 }
 

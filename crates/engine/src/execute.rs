@@ -219,17 +219,19 @@ impl Installed {
         if self.live.as_ref().is_some_and(|live| live.tier != self.module.current().tier) {
             self.live = None;
         }
+        self.heaps.iter().try_for_each(Heap::begin).map_err(Error::machine)?;
         let stable = Arc::clone(&self.memories.stable);
-        self.live(system)?.store.data_mut().touched.begin(&stable);
-        Ok(())
+        self.live(system)?.store.data_mut().touched.begin(&stable).map_err(Error::machine)
     }
 
     /// Commits a transaction whose only stage just ended, or whose last; returns how many heap pages changed since.
     pub fn commit(&mut self, stable_unsaved: &mut PageSet) -> Result<u64, Error> {
         let tracking = self.tracking();
         let changed = self.settle_heaps(|heap, marks| heap.commit(marks, None))?;
+        let stable = Arc::clone(&self.memories.stable);
         let live = self.live.as_mut().expect("a stage just ended");
-        live.store.data_mut().touched.commit(&tracking, stable_unsaved);
+        let touched = &mut live.store.data_mut().touched;
+        touched.commit(&tracking, &stable, stable_unsaved).map_err(Error::machine)?;
         self.keep_globals()?;
         Ok(changed)
     }
@@ -248,9 +250,8 @@ impl Installed {
         sink.stable_bytes(stable.len());
         let live = self.live.as_mut().expect("a stage just ended");
         let touched = &mut live.store.data_mut().touched;
-        touched.commit_and_tell(&tracking, &stable, &mut |page, before, after| {
-            sink.stable_page(page, before, after);
-        });
+        let tell: Changed<'_> = &mut |page, before, after| sink.stable_page(page, before, after);
+        touched.commit_and_tell(&tracking, &stable, tell).map_err(Error::machine)?;
         self.keep_globals()?;
         Ok(changed)
     }

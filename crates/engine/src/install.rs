@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bedstone_instrument::abi::{DeclaredMemory, WASM_PAGE_BYTES};
-use bedstone_instrument::limits;
+use bedstone_instrument::{Tracker, limits};
 use ic_principal::Principal;
 
 use crate::canister::Canister;
@@ -148,7 +148,7 @@ impl Canister {
     /// # Errors
     /// If there is no address space left for another stable memory.
     pub fn uninstall(&mut self) -> Result<(), Error> {
-        let stable = memory::new_stable().map_err(Error::machine)?;
+        let stable = memory::new_stable(self.engine.config()).map_err(Error::machine)?;
         self.installed = None;
         self.query_tree = None;
         self.stable = stable;
@@ -168,8 +168,9 @@ impl Canister {
     /// Install and reinstall: nothing of an old module stays but the system state's identity.
     fn replace_all(&mut self, installation: &Installation<'_>, totals: &mut Totals) -> Result<(), Stop> {
         totals.instructions += installation.module.manifest().compile_charge;
-        let stable = memory::new_stable().map_err(Error::machine)?;
-        let heaps = fresh_heaps(&installation.module, 0)?;
+        let stable = memory::new_stable(self.engine.config()).map_err(Error::machine)?;
+        let tracker = self.engine.config().tracker;
+        let heaps = fresh_heaps(&installation.module, 0, tracker)?;
         let next = Installed::new(Arc::clone(&installation.module), &stable, None)?;
         let mut next = next.with_heaps(heaps);
         let mut system = self.system.clone();
@@ -245,7 +246,7 @@ impl Canister {
             let least = usize::try_from(ty.wasm_pages_min * WASM_PAGE_BYTES).expect("validated");
             heap.live.grow_to(least).map_err(Error::machine)?;
         }
-        let fresh = fresh_heaps(module, kept)?;
+        let fresh = fresh_heaps(module, kept, self.engine.config().tracker)?;
         let next = Installed::new(Arc::clone(module), &self.stable, None)?;
         let replaced = old.heaps.split_off(kept);
         let mut heaps = std::mem::replace(&mut old.heaps, replaced);
@@ -324,9 +325,9 @@ fn compile_charge(old: &Module, new: &Module) -> u64 {
 }
 
 /// The module's memories from index `first` on, with their initial contents.
-fn fresh_heaps(module: &Module, first: usize) -> Result<Vec<Heap>, Error> {
+fn fresh_heaps(module: &Module, first: usize, tracker: Tracker) -> Result<Vec<Heap>, Error> {
     let manifest = module.manifest();
-    let heap = |ty| memory::new_heap(ty, 0).map_err(Error::machine);
+    let heap = |ty| memory::new_heap(ty, 0, tracker).map_err(Error::machine);
     let mut heaps: Vec<Heap> = manifest.memories[first..].iter().map(heap).collect::<Result<_, _>>()?;
     if heaps.is_empty() {
         return Ok(heaps);

@@ -18,7 +18,7 @@ use crate::ic0::slow_functions;
 use crate::message::Closure;
 use crate::outcome::Fault;
 use crate::state::{Handles, Memories, MessageState};
-use crate::sys::with_memories;
+use crate::sys::{handle_faults, with_memories};
 use crate::system::SystemState;
 
 type EntryFunction = TypedFunc<(), ()>;
@@ -99,6 +99,8 @@ impl Live {
                     false => Error::machine(error),
                 }
             })?;
+
+        handle_faults(&mut store, &mappings);
 
         const CONTRACT: &str = "the manifest names what the rewriter exported";
         let counter = instance.get_global(&mut store, &names.counter).expect(CONTRACT);
@@ -235,6 +237,7 @@ impl Live {
         self.counter.set(&mut self.store, start.into()).map_err(Error::machine)?;
         let result = self.call(target);
         self.know_lengths();
+        self.store.data().memories.check_protection()?;
         let left = self.counter.get(&mut self.store).i64().expect("the counter is an i64");
         let used = start.saturating_sub(left).clamp(0, start).cast_unsigned();
         let Err(error) = result else {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use bedstone_instrument::abi::tracking::{GLOBAL_BYTES, TrackingLayout};
 use bedstone_instrument::abi::{DeclaredMemory, STABLE_WASM_PAGES_MAX, WASM_PAGE_BYTES};
-use bedstone_instrument::{Manifest, limits};
+use bedstone_instrument::{Manifest, StableAccess, Tracker, limits};
 
+use crate::compile::EngineConfig;
 use crate::dirty::{Heap, Marks};
-use crate::sys::{Mapping, PAGE, Shape};
+use crate::sys::{Mapping, PAGE, Protected, Shape};
 
 /// Address space that compiled code assumes for each memory.
 pub(crate) const RESERVATION_BYTES: u64 = 4 << 30;
@@ -33,9 +34,13 @@ const fn shape(bytes: u64) -> Shape {
     Shape { capacity: bytes as usize, guard: GUARD_BYTES as usize, huge_pages: false, step: PAGE }
 }
 
-/// An empty stable memory.
-pub(crate) fn new_stable() -> io::Result<Arc<Mapping>> {
-    Ok(Arc::new(Mapping::new(STABLE)?))
+/// An empty stable memory. Host functions say what they write, so only Wasm's own writes are to be found.
+pub(crate) fn new_stable(config: &EngineConfig) -> io::Result<Arc<Mapping>> {
+    let mapping = Mapping::new(STABLE)?;
+    Ok(Arc::new(match (config.tracker, config.stable) {
+        (Tracker::Fault, StableAccess::Native) => mapping.with_protection(Protected::Imaged)?,
+        _ => mapping,
+    }))
 }
 
 /// A module's tracking memory: a mapping and what stands where in it.
@@ -88,12 +93,16 @@ impl Tracking {
 }
 
 /// A memory of the declared minimum size, or of `bytes` if that is more.
-pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64) -> io::Result<Heap> {
+pub(crate) fn new_heap(ty: &DeclaredMemory, bytes: u64, tracker: Tracker) -> io::Result<Heap> {
     let len = bytes.max(ty.wasm_pages_min * WASM_PAGE_BYTES) as usize;
-    Ok(Heap::new(Arc::new(heap_mapping(len)?), Mapping::with_len(IMAGE, len)?))
+    Ok(Heap::new(Arc::new(heap_mapping(len, tracker == Tracker::Fault)?), Mapping::with_len(IMAGE, len)?))
 }
 
-/// A memory as [`new_heap`] makes one.
-pub(crate) fn heap_mapping(len: usize) -> io::Result<Mapping> {
+/// A memory as [`new_heap`] makes one. Pages that are protected one by one would split huge pages.
+pub(crate) fn heap_mapping(len: usize, is_protected: bool) -> io::Result<Mapping> {
+    if is_protected {
+        let shape = Shape { huge_pages: false, ..HEAP };
+        return Mapping::with_len(shape, len)?.with_protection(Protected::Compared);
+    }
     Mapping::with_len(HEAP, len)
 }

@@ -77,12 +77,13 @@ impl Canister {
         keeping: &mut Keeping<'_>,
     ) -> Result<(), Error> {
         let globals = globals::save(&module, &copied.details.globals);
-        let stable = memory::new_stable().map_err(Error::machine)?;
+        let stable = memory::new_stable(self.engine.config()).map_err(Error::machine)?;
         let mut places = Places::default();
         let stable_unsaved = places.fill(copied.stable, &[&stable], keeping)?.unwrap_or_default();
         let mut heaps = Vec::new();
         for (copy, ty) in copied.heaps.into_iter().zip(&module.manifest().memories) {
-            let mut heap = memory::new_heap(ty, copy.bytes()).map_err(Error::machine)?;
+            let mut heap =
+                memory::new_heap(ty, copy.bytes(), self.engine.config().tracker).map_err(Error::machine)?;
             let pages = places.fill(copy, &heap.images(), keeping)?;
             heap.never_saved = pages.is_some();
             heap.unsaved = pages.unwrap_or_default();

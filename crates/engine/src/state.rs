@@ -11,6 +11,7 @@ use ic_principal::Principal;
 use wasmtime::{Caller, Global, Memory};
 
 use crate::dirty::StableTouched;
+use crate::error::Error;
 use crate::memory::Tracking;
 use crate::message::{CallInfo, Context, OutgoingCall};
 use crate::outcome::Fault;
@@ -36,6 +37,17 @@ impl Memories {
     /// Bytes of all declared memories together.
     pub fn heap_bytes(&self) -> u64 {
         self.heaps.iter().map(|heap| heap.len() as u64).sum()
+    }
+
+    /// Whether every page that was written could be opened. If not, the run ended there as if the canister had trapped.
+    ///
+    /// # Errors
+    /// If one could not.
+    pub fn check_protection(&self) -> Result<(), Error> {
+        if self.heaps.iter().chain([&self.stable]).any(|memory| memory.protection_failed()) {
+            return Err(Error::machine("a page of a canister's memory could not be made writable"));
+        }
+        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ mod snapshots;
 mod stable_edges;
 mod stops;
 mod support;
+mod tracker;
 mod twins;
 mod upgrades;
 mod uploads;

@@ -8,7 +8,7 @@ use bedstone_engine::{
 };
 
 /// All ways to run a canister that must not be told apart.
-pub const MODES: [(&str, EngineConfig); 8] = [
+pub const MODES: [(&str, EngineConfig); 10] = [
     ("native, counter in a global", config(StableAccess::Native, false, Counter::Global)),
     ("native, threaded counter", config(StableAccess::Native, false, Counter::Threaded)),
     ("host, counter in a global", config(StableAccess::Host, false, Counter::Global)),
@@ -18,6 +18,8 @@ pub const MODES: [(&str, EngineConfig); 8] = [
     ("host, baseline compiler", compiled(StableAccess::Host, Compiler::Baseline)),
     // Where the change to optimised code falls is left to chance: it must not be seen.
     ("native, both compilers", compiled(StableAccess::Native, Compiler::BaselineThenOptimising)),
+    ("native, faults", with_faults(config(StableAccess::Native, false, Counter::Threaded))),
+    ("host, faults", with_faults(config(StableAccess::Host, false, Counter::Threaded))),
 ];
 
 const fn compiled(stable: StableAccess, compiler: Compiler) -> EngineConfig {
@@ -34,6 +36,10 @@ const fn config(stable: StableAccess, usual_host_functions: bool, counter: Count
         instructions: InstructionLimits::IC,
         allow_multi_memory: false,
     }
+}
+
+const fn with_faults(config: EngineConfig) -> EngineConfig {
+    EngineConfig { tracker: Tracker::Fault, ..config }
 }
 
 /// Runs a test on a stack as large as production's canisters may need.

@@ -5,6 +5,8 @@
 //!
 //! The memory is anonymous, except that its front may be a private mapping of a file: what is written there stays in
 //! this process, and what was not shows the file's bytes.
+//!
+//! Pages may be write-protected to find those that are written (`protect`). Every write here opens them first.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -12,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::bytes::{expect, is_zero, update_page};
+use super::protect::Protection;
 
 /// Bytes of a page, the unit of protection, tracking and comparison.
 pub(crate) const PAGE: usize = 4096;
@@ -48,6 +51,8 @@ pub(crate) struct Mapping {
     readers: AtomicUsize,
     /// A growth was refused because of them.
     growth_refused: AtomicBool,
+    /// Which pages are write-protected; `None` if none ever is.
+    pub(super) protection: Option<Box<Protection>>,
 }
 
 // SAFETY: a mapping is plain memory owned by this value. Nothing in it belongs to a thread; that nobody else touches it while
@@ -87,6 +92,7 @@ impl Mapping {
             file_len: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             growth_refused: AtomicBool::new(false),
+            protection: None,
         };
         let advice = if shape.huge_pages { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: advice about our own range; it changes no contents. A kernel without huge pages refuses it, which is as
@@ -137,10 +143,11 @@ impl Mapping {
         if len > self.capacity {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        if self.readers.load(Ordering::Relaxed) > 0 {
+        if self.has_readers() {
             self.growth_refused.store(true, Ordering::Relaxed);
             return Err(io::ErrorKind::ResourceBusy.into());
         }
+        let is_open = self.protection.as_ref().is_none_or(|protection| protection.opens_growth(old, len));
         let accessible = self.accessible.load(Ordering::Relaxed);
         let wanted = len.next_multiple_of(self.step).min(self.capacity);
         if wanted > accessible {
@@ -148,7 +155,28 @@ impl Mapping {
             self.accessible.store(wanted, Ordering::Relaxed);
         }
         self.len.store(len, Ordering::Relaxed);
+        if !is_open {
+            // As `write_once`.
+            // SAFETY: `address` checked it, and the page was made writable above.
+            unsafe { self.address(old, 1).write(0) };
+            self.protect(old, len, libc::PROT_READ)?;
+        }
         Ok(())
+    }
+
+    /// Whether it is accessible up to its length and no further.
+    pub(super) fn has_exact_length(&self) -> bool {
+        self.step == PAGE
+    }
+
+    /// Bytes from the base that are a file's.
+    pub(super) fn file_len(&self) -> usize {
+        self.file_len.load(Ordering::Relaxed)
+    }
+
+    /// Whether others read it.
+    pub(super) fn has_readers(&self) -> bool {
+        self.readers.load(Ordering::Relaxed) > 0
     }
 
     /// Does `work`, during which others may read too and nobody grows it; also returns whether a growth was refused since
@@ -192,9 +220,13 @@ impl Mapping {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        self.len.fetch_max(len, Ordering::Relaxed);
+        let old = self.len.fetch_max(len, Ordering::Relaxed);
         self.accessible.fetch_max(len, Ordering::Relaxed);
         self.file_len.fetch_max(len, Ordering::Relaxed);
+        if let Some(protection) = &self.protection {
+            self.protect(0, old.max(len), libc::PROT_READ | libc::PROT_WRITE)?;
+            protection.set_all_open();
+        }
         Ok(())
     }
 
@@ -206,7 +238,7 @@ impl Mapping {
         if len >= old {
             return Ok(());
         }
-        assert!(len >= self.file_len.load(Ordering::Relaxed), "committed bytes are never taken back");
+        assert!(len >= self.file_len(), "committed bytes are never taken back");
         // SAFETY: `len < old <= reserved`, so the address stays inside our range.
         let start = unsafe { self.base.as_ptr().add(len) };
         // SAFETY: the range lies in this mapping, which is private and anonymous: its pages read as zero afterwards.
@@ -218,10 +250,13 @@ impl Mapping {
             self.accessible.store(len, Ordering::Relaxed);
         }
         self.len.store(len, Ordering::Relaxed);
+        if let Some(protection) = &self.protection {
+            protection.truncate(len / PAGE);
+        }
         Ok(())
     }
 
-    fn protect(&self, from: usize, to: usize, protection: libc::c_int) -> io::Result<()> {
+    pub(super) fn protect(&self, from: usize, to: usize, protection: libc::c_int) -> io::Result<()> {
         debug_assert!(from <= to && to <= self.reserved);
         // SAFETY: `from <= reserved`, so the address stays inside our range.
         let start = unsafe { self.base.as_ptr().add(from) };
@@ -238,6 +273,13 @@ impl Mapping {
         assert!(end <= self.len(), "bytes {at}..{end} of a memory of {}", self.len());
         // SAFETY: `at <= len <= reserved`, inside our range.
         unsafe { self.base.as_ptr().add(at) }
+    }
+
+    /// As [`Mapping::address`], of bytes that are then written.
+    fn writable(&self, at: usize, bytes: usize) -> *mut u8 {
+        let address = self.address(at, bytes);
+        self.open_bytes(at, bytes);
+        address
     }
 
     /// Copies bytes out.
@@ -269,8 +311,8 @@ impl Mapping {
 
     /// Copies bytes in.
     pub fn write(&self, at: usize, from: &[u8]) {
-        let to = self.address(at, from.len());
-        // SAFETY: `address` checked the target; `from` is a Rust slice, hence not inside the mapping.
+        let to = self.writable(at, from.len());
+        // SAFETY: `writable` checked the target; `from` is a Rust slice, hence not inside the mapping.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
     }
 
@@ -282,8 +324,8 @@ impl Mapping {
 
     /// Sets one byte.
     pub fn set_byte(&self, at: usize, value: u8) {
-        // SAFETY: `address` checked it.
-        unsafe { self.address(at, 1).write(value) }
+        // SAFETY: `writable` checked it.
+        unsafe { self.writable(at, 1).write(value) }
     }
 
     /// Whether a page has the same bytes here and in `other`.
@@ -295,8 +337,8 @@ impl Mapping {
 
     /// Gives a page the bytes that it has in `other`, writing only where they differ; whether any did.
     pub fn update_page_from(&self, page: usize, other: &Mapping) -> bool {
-        let (to, from) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
-        // SAFETY: both ranges were checked and are whole pages; two mappings do not overlap.
+        let (to, from) = (self.writable(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
+        // SAFETY: both ranges were checked and are whole pages, `to` is writable; two mappings do not overlap.
         unsafe { update_page(to, from) }
     }
 
@@ -309,8 +351,8 @@ impl Mapping {
 
     /// Copies a page from the same place in `other`.
     pub fn copy_page_from(&self, page: usize, other: &Mapping) {
-        let (to, from) = (self.address(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
-        // SAFETY: both ranges were checked; two mappings do not overlap.
+        let (to, from) = (self.writable(page * PAGE, PAGE), other.address(page * PAGE, PAGE));
+        // SAFETY: both ranges were checked and `to` is writable; two mappings do not overlap.
         unsafe { std::ptr::copy_nonoverlapping(from, to, PAGE) }
     }
 

@@ -8,6 +8,7 @@
 //!   number of them while nobody writes: those who answer queries from memories of their own (`&Canister`).
 //! - Bytes past a mapping's length are inaccessible, so an access there faults inside the range that Wasmtime knows as
 //!   the memory's own and becomes a trap.
+//! - A page that is write-protected is written by Wasm alone, or by what Wasm called: there is a handler only then.
 //!
 #![allow(
     unsafe_code,
@@ -19,7 +20,10 @@ mod artefact;
 mod bytes;
 mod code;
 mod creator;
+mod fault;
+mod images;
 mod mapping;
+mod protect;
 
 pub(crate) use anonymous::AnonymousFile;
 pub use anonymous::next_data;
@@ -27,4 +31,6 @@ pub use artefact::is_private;
 pub(crate) use artefact::{Authentic, Key, SerialisedModule, touch};
 pub(crate) use code::LoadedCode;
 pub(crate) use creator::{Creator, with_memories};
+pub(crate) use fault::handle_faults;
 pub(crate) use mapping::{Mapping, PAGE, Shape};
+pub(crate) use protect::Protected;
