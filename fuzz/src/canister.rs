@@ -2,15 +2,17 @@
 
 use bedstone_engine::{
     CallInfo, Canister, Counter, Engine, EngineConfig, Entry, ErrorKind, InstallMode, Installation,
-    InstructionLimits, Message, Outcome, Principal, Response, StableAccess, SystemState,
+    InstructionLimits, Message, Outcome, Principal, Response, StableAccess, SystemState, Tracker,
 };
 
 /// The ways to run a canister that must agree.
-pub(crate) const MODES: [(StableAccess, Counter); 4] = [
-    (StableAccess::Native, Counter::Threaded),
-    (StableAccess::Native, Counter::Global),
-    (StableAccess::Host, Counter::Threaded),
-    (StableAccess::Host, Counter::Global),
+pub(crate) const MODES: [(StableAccess, Counter, Tracker); 6] = [
+    (StableAccess::Native, Counter::Threaded, Tracker::Barrier),
+    (StableAccess::Native, Counter::Global, Tracker::Barrier),
+    (StableAccess::Host, Counter::Threaded, Tracker::Barrier),
+    (StableAccess::Host, Counter::Global, Tracker::Barrier),
+    (StableAccess::Native, Counter::Threaded, Tracker::Fault),
+    (StableAccess::Host, Counter::Global, Tracker::Fault),
 ];
 
 /// Low limits: random loops end soon, and running out is a case like any other.
@@ -18,10 +20,11 @@ const LIMITS: InstructionLimits =
     InstructionLimits { message: 300_000, query: 200_000, install: 100_000_000, inspect_message: 100_000 };
 
 thread_local! {
-    static ENGINES: [Engine; 4] = MODES.map(|(stable, counter)| {
+    static ENGINES: [Engine; MODES.len()] = MODES.map(|(stable, counter, tracker)| {
         let config = EngineConfig {
             stable,
             counter,
+            tracker,
             instructions: LIMITS,
             allow_multi_memory: true,
             ..EngineConfig::default()

@@ -4,7 +4,7 @@
 //! `cargo xtask fuzz --only NAME --seed N`. A bug found leaves a test in the crate that had it.
 //!
 //! - [`agree`]: one random canister, random messages, every way of running it: native and host stable memory, counter in a
-//!   global and threaded. Outcomes, charges, memories and globals agree after each message; what a message dirtied is
+//!   global and threaded, pages found by the barrier and by faults. Outcomes, charges, memories and globals agree after each message; what a message dirtied is
 //!   what a comparison of whole memories finds; what did not succeed left no trace.
 //! - [`plain`]: the rewritten module against the original on plain Wasmtime with host functions over a vector.
 //! - [`model`]: random stable reads, writes and grows, many per message, against a `Vec<u8>`.
