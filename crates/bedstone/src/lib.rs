@@ -37,7 +37,8 @@
 //! - [`Network::call`] takes any caller and raw bytes, and gives a [`Receipt`]: instructions, pages, time, printed lines.
 //! - Canisters call each other within a call. [`Network::submit`], [`Network::tick`] and [`Network::await_call`] take that apart.
 //! - Time stands still until [`Network::advance_time`] moves it, and due timers fire.
-//! - [`NetworkBuilder`] says where state is kept and how durably, what things cost in cycles, how stable memory is reached.
+//! - [`NetworkBuilder`] says where state is kept and how durably, what things cost in cycles, how stable memory is reached
+//!   and written pages are found.
 //! - [`Network::take_snapshot`] and [`Network::export_snapshot`] carry a canister's state through time, and to the IC.
 //!
 //! Everything is synchronous, and a network can be shared between threads: what changes something happens in order, queries
@@ -59,7 +60,7 @@ mod worker;
 pub use bedstone_subnet::engine::store::{Durability, Progress};
 pub use bedstone_subnet::engine::{
     Compiler, Counter, CyclePrices, GlobalValue, InstallMode, LogRecord, LowWasmMemoryHook, Principal,
-    SnapshotSource, StableAccess, WasmMemoryPersistence,
+    SnapshotSource, StableAccess, Tracker, WasmMemoryPersistence,
 };
 pub use bedstone_subnet::{
     Call, CallKind, CanisterStatus, HttpHeader, HttpResponse, Install, MessageId, PendingHttp, Reject, Round,

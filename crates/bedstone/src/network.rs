@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bedstone_subnet::engine::store::{Config as StoreConfig, Durability, FileDisk, Lsn, Progress, Store};
 use bedstone_subnet::engine::{
-    Compiler, CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess,
+    Compiler, CyclePrices, EngineConfig, InstallMode, LogRecord, Module, Principal, StableAccess, Tracker,
 };
 use bedstone_subnet::{Call, CallKind, CanisterStatus, Install, Reject, Subnet, SubnetConfig};
 use candid::utils::{ArgumentDecoder, ArgumentEncoder, decode_args, encode_args};
@@ -112,6 +112,13 @@ impl NetworkBuilder {
     /// a first call sooner, in code that runs slower.
     pub fn compiler(mut self, compiler: Compiler) -> Self {
         self.engine.compiler = compiler;
+        self
+    }
+
+    /// How the pages that a message writes are found: either gives the same results, and state kept under one opens under the
+    /// other. [`Tracker::None`] keeps nothing and takes nothing back: it is for measurements.
+    pub fn tracker(mut self, tracker: Tracker) -> Self {
+        self.engine.tracker = tracker;
         self
     }
 

@@ -73,6 +73,10 @@ struct Global {
     #[arg(long, value_name = "DIR", env = "BEDSTONE_COMPILE_CACHE", hide_env_values = true, global = true)]
     compile_cache: Option<PathBuf>,
 
+    /// How the pages that a message writes are found; either gives the same results, and the state fits both
+    #[arg(long, value_enum, default_value_t = Tracker::Barrier, global = true)]
+    tracker: Tracker,
+
     /// Print one JSON value on stdout instead of text for people
     #[arg(long, global = true)]
     json: bool,
@@ -113,6 +117,24 @@ impl From<Stable> for StableAccess {
         match stable {
             Stable::Native => Self::Native,
             Stable::Host => Self::Host,
+        }
+    }
+}
+
+/// See [`bedstone::Tracker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tracker {
+    /// The rewritten code marks each page that it writes
+    Barrier,
+    /// Pages are write-protected, and the first write to one faults
+    Fault,
+}
+
+impl From<Tracker> for bedstone::Tracker {
+    fn from(tracker: Tracker) -> Self {
+        match tracker {
+            Tracker::Barrier => Self::Barrier,
+            Tracker::Fault => Self::Fault,
         }
     }
 }

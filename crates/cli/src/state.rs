@@ -131,7 +131,8 @@ fn builder(global: &Global) -> anyhow::Result<NetworkBuilder> {
         u64::try_from(since_1970.as_nanos()).context("this machine's clock is set after 2554")?;
     // A command is kept or not as a whole, by the one save at its end.
     let builder = Network::builder().stable(global.stable.into()).time_nanos(time_nanos);
-    let builder = builder.compiler(global.compiler.into()).lock_wait(LOCK_WAIT).durability(Durability::Off);
+    let builder = builder.compiler(global.compiler.into()).tracker(global.tracker.into());
+    let builder = builder.lock_wait(LOCK_WAIT).durability(Durability::Off);
     Ok(match compile_cache(global.compile_cache.as_deref()) {
         Some(cache) => builder.compile_cache(cache),
         None => builder,

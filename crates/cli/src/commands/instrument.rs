@@ -58,7 +58,8 @@ impl Instrument {
             CounterPlace::Threaded => Counter::Threaded,
             CounterPlace::Global => Counter::Global,
         };
-        let config = Config { stable: global.stable.into(), counter, ..Config::default() };
+        let (stable, tracker) = (global.stable.into(), global.tracker.into());
+        let config = Config { stable, counter, tracker, ..Config::default() };
         let result = if self.explain {
             explain(&wasm, &config)
                 .map(|(module, manifest, explanation)| (module, manifest, Some(explanation)))
