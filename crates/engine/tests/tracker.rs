@@ -2,7 +2,7 @@
 //! open from message to message. What small messages do is compared in every other file.
 
 use bedstone_engine::{
-    Counter, Engine, EngineConfig, InstructionLimits, Outcome, Response, StableAccess, Tracker,
+    Compiler, Counter, Engine, EngineConfig, InstructionLimits, Outcome, Response, StableAccess, Tracker,
 };
 
 use crate::support::{Subject, with_stack};
@@ -41,11 +41,12 @@ fn scatter(wasm_pages: u32) -> String {
     SCATTER.replace("$wasm_pages", &wasm_pages.to_string())
 }
 
-fn engine(tracker: Tracker) -> Engine {
+fn engine(tracker: Tracker, compiler: Compiler) -> Engine {
     let config = EngineConfig {
         stable: StableAccess::Native,
         counter: Counter::Threaded,
         tracker,
+        compiler,
         instructions: InstructionLimits::IC,
         ..EngineConfig::default()
     };
@@ -66,8 +67,8 @@ fn contents(subject: &Subject) -> (Vec<u8>, Vec<u8>) {
 
 /// Sends the same messages under both trackers, to canisters whose memories have so many Wasm pages.
 fn same(wasm_pages: u32, messages: &[(&str, Vec<u8>)]) -> Vec<Outcome> {
-    let run = |tracker| {
-        let mut subject = Subject::installed(&engine(tracker), &scatter(wasm_pages));
+    let run = |tracker, compiler| {
+        let mut subject = Subject::installed(&engine(tracker, compiler), &scatter(wasm_pages));
         let outcomes: Vec<_> = messages
             .iter()
             .map(|(method, arg)| {
@@ -82,10 +83,13 @@ fn same(wasm_pages: u32, messages: &[(&str, Vec<u8>)]) -> Vec<Outcome> {
             .collect();
         (outcomes, contents(&subject))
     };
-    let (expected, found) = (run(Tracker::Barrier), run(Tracker::Fault));
-    assert_eq!(expected.0, found.0);
-    assert!(expected.1 == found.1, "contents");
-    found.0
+    let expected = run(Tracker::Barrier, Compiler::Optimising);
+    for compiler in [Compiler::Optimising, Compiler::Baseline] {
+        let found = run(Tracker::Fault, compiler);
+        assert_eq!(expected.0, found.0, "{compiler:?}");
+        assert!(expected.1 == found.1, "{compiler:?}: contents");
+    }
+    expected.0
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn pages_that_stay_open_and_pages_that_do_not() {
 #[test]
 fn two_threads_at_the_same_time() {
     let run = || {
-        let mut subject = Subject::installed(&engine(Tracker::Fault), &scatter(250));
+        let mut subject = Subject::installed(&engine(Tracker::Fault, Compiler::Optimising), &scatter(250));
         for round in 0..30 {
             let outcome = subject.update("heap", &arg(1, 4000, 40));
             assert_eq!(outcome.heap_pages_dirtied, 100 + u64::from(round == 0));
