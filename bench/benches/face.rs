@@ -1,9 +1,7 @@
-//! What a test pays: a fresh network, a copy of a large one, and queries on one thread and on two.
+//! What a test pays: a fresh network, a copy of a large one, a canister that is on disk only.
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bedstone::{Call, CallKind, Durability, Network, Principal};
@@ -40,7 +38,6 @@ const MODULE: &str = r#"
 fn main() {
     fresh();
     forks();
-    queries();
     parked();
 }
 
@@ -99,55 +96,6 @@ fn forks() {
     }
     report("each after it", samples);
     report("the same with a first query", used);
-}
-
-/// Queries a second, by threads that ask one canister or one each.
-fn rate(network: &Network, canisters: &[Principal]) -> f64 {
-    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let start = Instant::now();
-    thread::scope(|scope| {
-        for canister in canisters {
-            let (done, stop) = (&done, &stop);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    network.call(call(*canister, "work", &[], CallKind::Query)).unwrap().reply.unwrap();
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        thread::sleep(Duration::from_millis(300));
-        stop.store(true, Ordering::Relaxed);
-    });
-    done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
-}
-
-fn queries() {
-    let network = Network::new().unwrap();
-    let module = wat::parse_str(MODULE).unwrap();
-    let [a, b] = [(); 2].map(|()| {
-        let canister = network.create_canister().unwrap();
-        network.install(canister, &module, ()).unwrap();
-        canister
-    });
-    let variants: [(&str, Vec<Principal>); 3] = [
-        ("one thread", vec![a]),
-        ("two threads, one canister", vec![a, a]),
-        ("two threads, a canister each", vec![a, b]),
-    ];
-    let mut rates = vec![Vec::new(); variants.len()];
-    for round in 0..=ROUNDS {
-        for ((_, canisters), rates) in variants.iter().zip(&mut rates) {
-            let rate = rate(&network, canisters);
-            if round > 0 {
-                rates.push(rate);
-            }
-        }
-    }
-    let medians: Vec<f64> = rates.into_iter().map(median).collect();
-    println!("\nqueries that take some 50 µs");
-    for ((name, _), rate) in variants.iter().zip(&medians) {
-        println!("  {name:64} {rate:10.0} a second   {:5.2} x", rate / medians[0]);
-    }
 }
 
 /// What a canister takes in memory that is in its state directory only.

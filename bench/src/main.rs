@@ -14,13 +14,15 @@ use bedstone_bench::with_stack;
 /// A group and what measures it.
 type Group = (&'static str, fn(Effort) -> Figures);
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 8] = [
     ("accesses", groups::accesses::run),
     ("structures", groups::structures::run),
     ("messages", groups::messages::run),
     ("pages", groups::pages::run),
     ("taxes", groups::taxes::run),
     ("upgrades", groups::upgrades::run),
+    ("starts", groups::starts::run),
+    ("queries", groups::queries::run),
 ];
 
 struct Arguments {

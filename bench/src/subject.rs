@@ -1,5 +1,6 @@
 //! A canister to be measured: an engine's, without network, queue or store around it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl Subject {
     }
 
     /// Installs a module with an argument on an engine that may have compiled it before.
-    pub fn on(engine: &Engine, wasm: &[u8], arg: &[u8]) -> Self {
+    pub fn on<'a>(engine: &Engine, wasm: impl Into<Cow<'a, [u8]>>, arg: &[u8]) -> Self {
         let id = Principal::from_slice(&ID);
         let canister = Canister::new(engine, SystemState::new(id, Vec::new())).expect("address space");
         let mut subject = Self { canister };
@@ -64,7 +65,13 @@ impl Subject {
     }
 
     /// Installs a module in a mode.
-    pub fn install(&mut self, engine: &Engine, mode: InstallMode, wasm: &[u8], arg: &[u8]) -> Outcome {
+    pub fn install<'a>(
+        &mut self,
+        engine: &Engine,
+        mode: InstallMode,
+        wasm: impl Into<Cow<'a, [u8]>>,
+        arg: &[u8],
+    ) -> Outcome {
         let module = engine.compile(wasm).expect("a valid module");
         let installation = Installation { mode, module, arg, caller: Principal::anonymous(), time_nanos: 1 };
         self.canister.install(&installation).expect("the machine works")

@@ -3,6 +3,8 @@
 pub mod accesses;
 pub mod messages;
 pub mod pages;
+pub mod queries;
+pub mod starts;
 pub mod structures;
 pub mod taxes;
 pub mod upgrades;

@@ -70,7 +70,7 @@ pub fn run(effort: Effort) -> Figures {
                 let engine = &engine;
                 Variant::new("", move |times| {
                     for _ in 0..times {
-                        let outcome = subject.install(engine, mode, wasm, &[]);
+                        let outcome = subject.install(engine, mode, wasm.as_slice(), &[]);
                         assert_eq!(outcome.response, bedstone_engine::Response::None);
                     }
                 })
