@@ -9,7 +9,8 @@ use crate::figures::{Figures, Plot, Table, time};
 use crate::interleave::{Times, Variant, interleaved};
 use crate::subject::{Durable, Room, Subject, module, native};
 
-/// Writes 64 bytes to each of so many pages; what is written differs from message to message.
+/// Writes 64 bytes to each of so many pages; what is written differs from message to message. `scattered` writes other pages of
+/// the heap each time, four pages apart, until all had their turn.
 const MODULE: &str = r#"
 (module
   (import "ic0" "msg_reply" (func $reply))
@@ -35,6 +36,16 @@ const MODULE: &str = r#"
       (loop $l
         (i64.store (i32.add (i32.const 65536) (i32.wrap_i64 (i64.mul (local.get $i) (i64.const 4096)))) (global.get $a))
         (br_if $l (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (local.get $n))))))
+  (func (export "canister_update scattered") (local $i i64) (local $n i64)
+    (local.set $n (call $begin))
+    (block $done (br_if $done (i64.eqz (local.get $n)))
+      (loop $l
+        (i64.store
+          (i32.add (i32.const 65536) (i32.wrap_i64 (i64.shl (i64.and (i64.const 16383) (i64.mul (i64.const 4)
+            (i64.add (local.get $i) (i64.mul (global.get $a) (local.get $n))))) (i64.const 12))))
+          (global.get $a))
+        (br_if $l (i64.lt_u (local.tee $i (i64.add (local.get $i) (i64.const 1))) (local.get $n)))))
+    call $reply)
   (func (export "canister_update stable") call $stable call $reply)
   (func (export "canister_update stable_trap") call $stable call $reply call $reply)
   (func (export "canister_update heap") call $heap call $reply)
@@ -120,6 +131,8 @@ pub fn run(effort: Effort) -> Figures {
 /// Rolling back is what a message that traps takes beyond one that keeps, the fixed cost of a trap deducted.
 fn dirty(wasm: &[u8], place: Place, pages: u64, effort: Effort) -> (Times, PerPage) {
     let mut subjects: Vec<Subject> = (0..4).map(|_| Subject::new(native(), wasm)).collect();
+    // What is taken back must have been something.
+    subjects.iter_mut().for_each(|subject| subject.update(place.keep, &pages.to_le_bytes()));
     let mut variants: Vec<Variant<'_>> = subjects
         .iter_mut()
         .enumerate()
@@ -137,7 +150,7 @@ fn dirty(wasm: &[u8], place: Place, pages: u64, effort: Effort) -> (Times, PerPa
         })
         .collect();
     let repetitions = (effort.pick(20_000, 100_000) / (pages + 10)).max(2);
-    let measured = interleaved(&mut variants, effort.pick(11, 21), repetitions);
+    let measured = interleaved(&mut variants, effort.pick(21, 31), repetitions);
     let nanos = |variant| measured.nanos(variant);
     let keep = (nanos(1) - nanos(0)) / pages as f64;
     let roll_back = ((nanos(3) - nanos(2)) - (nanos(1) - nanos(0))) / pages as f64;
@@ -172,27 +185,29 @@ fn first_touch(wasm: &[u8]) -> Table {
 
 /// Both trackers, page by page.
 fn trackers(wasm: &[u8]) -> Table {
-    let head = ["pages", "heap, barrier", "heap, fault", "stable, barrier", "stable, fault"];
+    let head =
+        ["pages", "heap, barrier", "fault", "others each time, barrier", "fault", "stable, barrier", "fault"];
     let mut table = Table::new("Barrier against faults: a message that keeps", &head);
     for pages in [0_u64, 1, 10, 100, 1_000, 10_000] {
         let mut subjects = [Tracker::Barrier, Tracker::Fault].map(|tracker| {
             let config = EngineConfig { tracker, ..native() };
-            PLACES.map(|place| (place, Subject::new(config, wasm)))
+            ["heap", "scattered", "stable"].map(|method| (method, Subject::new(config, wasm)))
         });
         let mut variants: Vec<Variant<'_>> = subjects
             .iter_mut()
             .flatten()
-            .map(|(place, subject)| {
-                Variant::new(place.name, move |times| {
+            .map(|(method, subject)| {
+                let method = *method;
+                Variant::new(method, move |times| {
                     for _ in 0..times {
-                        subject.update(place.keep, &pages.to_le_bytes());
+                        subject.update(method, &pages.to_le_bytes());
                     }
                 })
             })
             .collect();
         let measured = interleaved(&mut variants, 11, (20_000 / (pages + 10)).max(2));
-        // By tracker, then by place: stable first.
-        table.line(pages.to_string(), [1, 3, 0, 2].map(|variant| time(measured.nanos(variant))));
+        // By tracker, then by method.
+        table.line(pages.to_string(), [0, 3, 1, 4, 2, 5].map(|variant| time(measured.nanos(variant))));
     }
     table
 }

@@ -91,7 +91,7 @@ pub fn run(effort: Effort) -> Figures {
                 })
             })
             .collect();
-        let measured = interleaved(&mut variants, effort.pick(15, 41), 1);
+        let measured = interleaved(&mut variants, effort.pick(31, 61), 1);
         let over = [BARE, COUNTED, TRACKED, ALL].map(|form| measured.ratio(form, BARE));
         table.line(
             format!("{}, {}", load.canister, load.method),

@@ -21,11 +21,11 @@ use wasmtime::InstancePre;
 use crate::background::Background;
 use crate::cache::{About, CompileCache, Fingerprint, Name};
 use crate::compiler::{Backend, Compiler, Tier};
-use crate::dirty::UndoAreas;
 use crate::error::Error;
 use crate::ic0::HostFunctions;
 use crate::prices::SubnetInfo;
 use crate::state::MessageState;
+use crate::touched::UndoAreas;
 
 /// How canisters are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -12,7 +12,6 @@ use wasmtime::{ExternRef, Global, Instance, Memory, Ref, Store, Table, TypedFunc
 
 use crate::compile::Compiled;
 use crate::compiler::Tier;
-use crate::dirty::StableTouched;
 use crate::error::Error;
 use crate::ic0::slow_functions;
 use crate::message::Closure;
@@ -20,6 +19,7 @@ use crate::outcome::Fault;
 use crate::state::{Handles, Memories, MessageState};
 use crate::sys::{handle_faults, with_memories};
 use crate::system::SystemState;
+use crate::touched::StableTouched;
 
 type EntryFunction = TypedFunc<(), ()>;
 /// Takes a place in the table and an environment.

@@ -48,6 +48,7 @@ mod snapshot;
 mod state;
 mod sys;
 mod system;
+mod touched;
 mod upload;
 
 #[cfg(feature = "mutants")]

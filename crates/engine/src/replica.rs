@@ -9,13 +9,13 @@
 use std::sync::Arc;
 
 use crate::canister::Canister;
-use crate::dirty::EXCLUSIVE;
 use crate::error::Error;
 use crate::execute::{Installed, Job};
 use crate::message::{Context, Message};
 use crate::outcome::{Fault, Outcome};
 use crate::process::{instruction_limit, outcome, refused, resolve};
 use crate::system::SystemState;
+use crate::touched::EXCLUSIVE;
 
 /// Larger heaps are not copied: their queries run one after another.
 const HEAP_BYTES_MAX: u64 = 256 << 20;

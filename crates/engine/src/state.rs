@@ -10,7 +10,6 @@ use std::sync::Arc;
 use ic_principal::Principal;
 use wasmtime::{Caller, Global, Memory};
 
-use crate::dirty::StableTouched;
 use crate::error::Error;
 use crate::memory::Tracking;
 use crate::message::{CallInfo, Context, OutgoingCall};
@@ -18,6 +17,7 @@ use crate::outcome::Fault;
 use crate::prices::SubnetInfo;
 use crate::sys::Mapping;
 use crate::system::{LOG_BYTES_MAX, LOG_CONTENT_BYTES_MAX, LOG_RECORD_BYTES, SystemState};
+use crate::touched::StableTouched;
 
 /// The memories of one installed module, owned by the engine.
 #[derive(Debug, Clone)]
