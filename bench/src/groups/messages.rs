@@ -79,6 +79,10 @@ pub fn run(effort: Effort) -> Figures {
         let cells = [time(measured.nanos(index)), times(measured.ratio(index, 0))];
         table.line(format!("update, {}", variant.name), cells);
     }
+    // The one walk that a message makes over something that grows with a memory.
+    let last = HEAP_MIB.len() - 1;
+    let name = format!("empty update with {} MiB of heap ÷ with {} MiB", HEAP_MIB[last], HEAP_MIB[0]);
+    figures.at_most(name, 1.1, measured.ratio(last, 0), "×");
     figures.tables.push(table);
     figures
 }
