@@ -12,7 +12,7 @@ use fastrand::Rng;
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::engines::{fjall, lmdb, redb, sqlite};
+use crate::engines::{canister, fjall, lmdb, redb, sqlite};
 use crate::machine::version;
 use crate::measure::{Rounds, part};
 use crate::room::Room;
@@ -157,11 +157,13 @@ fn contestants(room: &Room) -> Result<Vec<Contestant>> {
     let fjall = Box::new(fjall::Fjall::open(&room.join("fjall"))?);
     let lmdb = Box::new(lmdb::Lmdb::open(&room.join("lmdb"))?);
     let redb = Box::new(redb::Redb::open(&room.join("redb"))?);
+    let canister = Box::new(canister::Canister::open(&room.join("canister"))?);
     Ok(vec![
         contestant("SQLite", rusqlite::version().to_owned(), sqlite::TUNING, sqlite),
         contestant("fjall", package("fjall"), fjall::TUNING, fjall),
         contestant("LMDB", package("lmdb-rkv"), lmdb::TUNING, lmdb),
         contestant("redb", package("redb"), redb::TUNING, redb),
+        contestant("Bedstone", package("bedstone"), canister::TUNING, canister),
     ])
 }
 

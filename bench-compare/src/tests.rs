@@ -7,7 +7,9 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::engine::{Dirty, Engine, PAGE_BYTES, Page, PageStore};
-use crate::engines::{bedstone::Bedstone, fjall::Fjall, lmdb::Lmdb, raw::Raw, redb::Redb, sqlite::Sqlite};
+use crate::engines::{
+    bedstone::Bedstone, canister::Canister, fjall::Fjall, lmdb::Lmdb, raw::Raw, redb::Redb, sqlite::Sqlite,
+};
 use crate::room::Room;
 use crate::{Arguments, Benchmark, keys, machine, measure, store};
 
@@ -133,6 +135,11 @@ fn redb_keeps_pages_and_entries() {
 }
 
 #[test]
+fn a_canister_keeps_entries() {
+    keeps_entries(Canister::open);
+}
+
+#[test]
 fn the_benchmark_of_pages_tells_every_engine_and_size() {
     let room = Room::new(Some(&std::env::temp_dir())).unwrap();
     let turn = Duration::from_millis(1);
@@ -166,7 +173,7 @@ fn the_benchmark_of_keys_tells_every_engine_and_workload() {
         rows.iter().map(|row| (row["name"].as_str().unwrap(), row["workload"].as_str().unwrap())).collect();
     let mut expected = Vec::new();
     for workload in ["single_inserts", "bulk_inserts", "reads"] {
-        for name in ["SQLite", "fjall", "LMDB", "redb"] {
+        for name in ["SQLite", "fjall", "LMDB", "redb", "Bedstone"] {
             expected.push((name, workload));
         }
     }

@@ -4,6 +4,7 @@
 //! - Each says in `TUNING` what was set; all else is as its authors left it.
 
 pub mod bedstone;
+pub mod canister;
 pub mod fjall;
 pub mod lmdb;
 pub mod raw;
