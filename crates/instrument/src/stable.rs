@@ -17,8 +17,8 @@
 //!                                              (call $stable64_read_slow $dst $off (i64.const 8)))
 //! ```
 //!
-//! Otherwise it is an injected function, in which a ladder of loads and stores copies, or `memory.copy` from 65 bytes on. There is no test of the bounds: a
-//! page that was touched lies inside stable memory, which consists of whole pages.
+//! Otherwise it is an injected function, in which a ladder of loads and stores copies, or `memory.copy` from 65 bytes on. There is
+//! no test of the bounds: a page that was touched lies inside stable memory, which consists of whole pages.
 //!
 //! The **slow path** is the specification, step by step, and ends in `memory.copy`.
 //!
